@@ -1,0 +1,404 @@
+//! [`Connection`]: the requests of one peer, one after another. The only place where their states change.
+//!
+//! ```text
+//!  bytes → space()/filled() → next_event() → Head → Payload* → End → respond(persists) ─┐
+//!                                  ▲                                                     │
+//!                                  └────────────── pipelined bytes wait ─────────────────┘
+//! ```
+//!
+//! The head stays in the buffer until the request has been answered, since the environ, the application and the access
+//! log read it there; the body passes through behind it. `start <= parsed <= filled <= storage.len()`.
+
+use super::body::{BodyDecoder, Decoded};
+use super::error::RequestError;
+use super::framing::BodyFraming;
+use super::request::{HeadScanner, Limits, Request, RequestHead, Scan};
+use super::syntax;
+use std::ops::Range;
+
+/// How large a lent buffer is: a head and a common body in one `recv`. Larger reads gained nothing on loopback.
+pub const STORAGE_BYTES: usize = 32 * 1024;
+
+/// More received bytes than this are not moved out of a lent buffer.
+const PARKED_BYTES_MAX: usize = 4096;
+
+/// The receiving half of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    storage: Vec<u8>,
+    /// Where the current request starts; moves only between requests.
+    start: usize,
+    /// Everything before has been turned into events.
+    parsed: usize,
+    /// Everything before was received.
+    filled: usize,
+    reading: Reading,
+    head: RequestHead,
+    /// Bytes from `start` to the end of the current head; 0 before it is complete.
+    head_bytes: usize,
+    input_ended: bool,
+}
+
+/// What the next bytes are.
+#[derive(Debug)]
+enum Reading {
+    /// Part of a head, or nothing yet.
+    Head { scanner: HeadScanner, empty_line_skipped: bool },
+    /// Part of the current request's body.
+    Body(BodyDecoder),
+    /// Not looked at before the current request is answered.
+    Paused,
+    /// Not looked at ever again.
+    Closed,
+}
+
+impl Reading {
+    fn next_head() -> Self {
+        Self::Head { scanner: HeadScanner::default(), empty_line_skipped: false }
+    }
+}
+
+/// What a connection is busy with, for those who set deadlines and draw up statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Between two requests: no byte of the next one is there.
+    Idle,
+    /// A head has begun.
+    Head,
+    /// A head is complete and its body is not.
+    Body,
+    /// A request is complete and waits for its response.
+    Responding,
+    /// No further request will be read.
+    Closed,
+}
+
+/// What happened, in the order of the bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing more can be said before more bytes come.
+    NeedInput,
+    /// A head is complete, sound, and within the limits.
+    Head {
+        /// The peer waits for `100 Continue` before it sends the body, and none of the body has come.
+        wants_continue: bool,
+    },
+    /// A run of the body's payload, to be read with [`Connection::payload`] before the next event.
+    Payload(Range<usize>),
+    /// The request is complete; it waits for [`Connection::respond`].
+    End,
+    /// The peer ended the connection, and no request is incomplete.
+    Closed,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            storage: Vec::new(),
+            start: 0,
+            parsed: 0,
+            filled: 0,
+            reading: Reading::next_head(),
+            head: RequestHead::new(),
+            head_bytes: 0,
+            input_ended: false,
+        }
+    }
+}
+
+impl Connection {
+    /// Whether a buffer is to be lent before bytes can be received.
+    pub fn wants_storage(&self) -> bool {
+        self.storage.len() < STORAGE_BYTES
+    }
+
+    /// Lends the buffer that the next bytes go to, [`STORAGE_BYTES`] long; received bytes that were parked move into
+    /// it. So a connection that waits owns little more memory than it has received bytes.
+    pub fn lend(&mut self, mut storage: Vec<u8>) {
+        debug_assert!(self.wants_storage() && storage.len() == STORAGE_BYTES);
+        storage[..self.filled].copy_from_slice(&self.storage[..self.filled]);
+        self.storage = storage;
+    }
+
+    /// Takes the lent buffer back for the next connection, and keeps the unread bytes in an allocation of their size.
+    /// A connection in the middle of something longer keeps its buffer: a peer that sends byte by byte must not make
+    /// us copy kilobytes for each.
+    pub fn park(&mut self) -> Option<Vec<u8>> {
+        if self.storage.len() != STORAGE_BYTES {
+            return None;
+        }
+        self.compact();
+        if self.filled > PARKED_BYTES_MAX {
+            return None;
+        }
+        let kept = self.storage[..self.filled].to_vec();
+        Some(std::mem::replace(&mut self.storage, kept))
+    }
+
+    /// Where the next bytes go; never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        let room = self.storage.len() - self.filled;
+        if self.parsed == self.filled || room < STORAGE_BYTES / 4 {
+            self.compact();
+        }
+        // Growth has an end: the scanner refuses a head beyond its limits, and payload is used up at once.
+        if self.filled == self.storage.len() {
+            self.storage.resize((self.storage.len() * 2).max(STORAGE_BYTES), 0);
+        }
+        &mut self.storage[self.filled..]
+    }
+
+    /// Notes that `count` bytes have been written to the front of [`space`](Self::space).
+    pub fn filled(&mut self, count: usize) {
+        self.filled = (self.filled + count).min(self.storage.len());
+    }
+
+    /// Notes that the peer sends nothing more.
+    pub fn end_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    /// Turns received bytes into the next event.
+    ///
+    /// # Errors
+    /// The request is refused. No further event will come; its status should be answered and the connection closed.
+    pub fn next_event(&mut self, limits: &Limits) -> Result<Event, RequestError> {
+        let event = self.advance(limits);
+        if event.is_err() {
+            self.reading = Reading::Closed;
+        }
+        event
+    }
+
+    fn advance(&mut self, limits: &Limits) -> Result<Event, RequestError> {
+        match self.reading {
+            Reading::Head { .. } => self.advance_head(limits),
+            Reading::Body(_) => self.advance_body(limits),
+            Reading::Paused => Ok(Event::NeedInput),
+            Reading::Closed => Ok(Event::Closed),
+        }
+    }
+
+    fn advance_head(&mut self, limits: &Limits) -> Result<Event, RequestError> {
+        if !self.is_at_request_line()? {
+            return self.end_or_wait();
+        }
+        loop {
+            let Reading::Head { scanner, .. } = &mut self.reading else { return Ok(Event::NeedInput) };
+            let head = &self.storage[self.start..self.filled];
+            match scanner.scan(head, limits)? {
+                Scan::Partial => return self.end_or_wait(),
+                Scan::Line(length) => self.head.read_line(&head[..length])?,
+                Scan::Head { length, fields_at, fields } => {
+                    self.head.read_fields(&head[..length], fields_at, fields)?;
+                    return self.end_head(length, limits);
+                }
+            }
+        }
+    }
+
+    /// Whether the first byte of a request line is there, behind the one empty line that is ignored before it
+    /// (RFC 9112 §2.2; gunicorn ignores one too).
+    ///
+    /// # Errors
+    /// What is there cannot begin a method: a TLS hello, a second empty line.
+    fn is_at_request_line(&mut self) -> Result<bool, RequestError> {
+        let Reading::Head { empty_line_skipped, .. } = &mut self.reading else { return Ok(false) };
+        if !*empty_line_skipped && self.storage[self.start..self.filled].starts_with(b"\r\n") {
+            *empty_line_skipped = true;
+            self.start += 2;
+            self.parsed = self.start;
+        }
+        match &self.storage[self.start..self.filled] {
+            [] => Ok(false),
+            [b'\r'] if !*empty_line_skipped => Ok(false),
+            [first, ..] if syntax::is_token_byte(*first) => Ok(true),
+            _ => Err(RequestError::RequestLine),
+        }
+    }
+
+    fn end_head(&mut self, length: usize, limits: &Limits) -> Result<Event, RequestError> {
+        let decoder = BodyDecoder::new(self.head.body, limits)?;
+        self.head_bytes = length;
+        self.parsed = self.start + length;
+        let wants_continue = self.head.expects_continue && !decoder.is_done() && self.parsed == self.filled;
+        self.reading = Reading::Body(decoder);
+        Ok(Event::Head { wants_continue })
+    }
+
+    fn advance_body(&mut self, limits: &Limits) -> Result<Event, RequestError> {
+        let Reading::Body(decoder) = &mut self.reading else { return Ok(Event::NeedInput) };
+        match decoder.decode(&self.storage[self.parsed..self.filled], limits)? {
+            Decoded::Payload(run) => {
+                let payload = self.parsed + run.start..self.parsed + run.end;
+                self.parsed = payload.end;
+                Ok(Event::Payload(payload))
+            }
+            Decoded::Partial(used) => {
+                self.parsed += used;
+                if self.input_ended { Err(RequestError::Incomplete) } else { Ok(Event::NeedInput) }
+            }
+            Decoded::End(used) => {
+                self.parsed += used;
+                self.reading = Reading::Paused;
+                Ok(Event::End)
+            }
+        }
+    }
+
+    /// No complete head is there: wait for more, or, if no more comes, say how the connection ended.
+    fn end_or_wait(&mut self) -> Result<Event, RequestError> {
+        if !self.input_ended {
+            return Ok(Event::NeedInput);
+        }
+        self.reading = Reading::Closed;
+        if self.start == self.filled { Ok(Event::Closed) } else { Err(RequestError::Incomplete) }
+    }
+
+    /// The bytes of an [`Event::Payload`].
+    pub fn payload(&self, range: Range<usize>) -> &[u8] {
+        &self.storage[range]
+    }
+
+    /// The current request; its head is complete from [`Event::Head`] to [`respond`](Self::respond).
+    pub fn request(&self) -> Request<'_> {
+        Request::new(&self.storage[self.start..self.start + self.head_bytes], &self.head)
+    }
+
+    /// The Content-Length of the current request, as a hint at how much is to come.
+    pub fn body_bytes_hint(&self) -> u64 {
+        match self.head.body {
+            BodyFraming::Length(length) => length,
+            BodyFraming::Chunked => 0,
+        }
+    }
+
+    /// Notes that the current request has been answered. If the connection persists, the next request is read from
+    /// the bytes that were left over.
+    pub fn respond(&mut self, persists: bool) {
+        let is_complete = matches!(self.reading, Reading::Paused);
+        self.head_bytes = 0;
+        self.start = self.parsed;
+        self.reading = if persists && is_complete { Reading::next_head() } else { Reading::Closed };
+    }
+
+    /// What the connection is busy with.
+    pub fn phase(&self) -> Phase {
+        match self.reading {
+            Reading::Head { .. } if self.start == self.filled => Phase::Idle,
+            Reading::Head { .. } => Phase::Head,
+            Reading::Body(_) => Phase::Body,
+            Reading::Paused => Phase::Responding,
+            Reading::Closed => Phase::Closed,
+        }
+    }
+
+    /// Whether received bytes wait behind the current request.
+    pub fn has_leftover(&self) -> bool {
+        self.parsed < self.filled
+    }
+
+    /// Whether the peer has said that it sends nothing more.
+    pub fn is_input_ended(&self) -> bool {
+        self.input_ended
+    }
+
+    /// Moves what is still needed to the front: the head of the current request and the bytes not parsed yet.
+    fn compact(&mut self) {
+        let head_end = self.start + self.head_bytes;
+        debug_assert!(head_end <= self.parsed && self.parsed <= self.filled);
+        if self.start > 0 {
+            self.storage.copy_within(self.start..head_end, 0);
+        }
+        if self.parsed > self.head_bytes {
+            self.storage.copy_within(self.parsed..self.filled, self.head_bytes);
+        }
+        self.filled -= self.parsed - self.head_bytes;
+        self.parsed = self.head_bytes;
+        self.start = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::invariant::{self, Outcome};
+
+    /// What a peer's bytes lead to, shown whole, byte by byte and with trailing bytes.
+    fn check(wire: &str, expected: &[Outcome]) {
+        let limits = Limits::default();
+        for step in [wire.len().max(1), 1, 7] {
+            assert_eq!(invariant::outcomes(wire.as_bytes(), step, &limits), expected, "{wire:?} in steps of {step}");
+        }
+    }
+
+    fn request(method: &str, target: &str, body: &str) -> Outcome {
+        Outcome::Request { method: method.into(), target: target.into(), body: body.into() }
+    }
+
+    #[test]
+    fn requests_one_after_another() {
+        check("", &[Outcome::Closed]);
+        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[request("GET", "/", ""), Outcome::Closed]);
+        check(
+            "\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            &[request("POST", "/a", "abc"), request("GET", "/b", ""), Outcome::Closed],
+        );
+        check(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n\
+             GET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            &[request("POST", "/", "abcde"), request("GET", "/b", ""), Outcome::Closed],
+        );
+    }
+
+    #[test]
+    fn a_connection_ends_with_the_request_that_says_so() {
+        check(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            &[request("GET", "/", ""), Outcome::Closed],
+        );
+        check("GET / HTTP/1.0\r\n\r\nGET", &[request("GET", "/", ""), Outcome::Closed]);
+    }
+
+    #[test]
+    fn refusals_end_the_connection() {
+        let refused = |wire: &str, error| check(wire, &[Outcome::Refused(error)]);
+        refused("\r\n\r\nGET / HTTP/1.1\r\n", RequestError::RequestLine);
+        refused("\x16\x03\x01", RequestError::RequestLine);
+        refused("\n", RequestError::RequestLine);
+        refused("GET /", RequestError::Incomplete);
+        refused("GET / HTTP/1.1\r\nHost: a\r\n", RequestError::Incomplete);
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", RequestError::Incomplete);
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741825\r\n\r\n",
+            RequestError::BodyTooLarge,
+        );
+    }
+
+    #[test]
+    fn continue_is_wanted_only_while_the_body_has_not_begun() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n";
+        for (wire, expected) in [(head.to_owned(), true), (format!("{head}a"), false)] {
+            let mut connection = Connection::default();
+            connection.lend(vec![0; STORAGE_BYTES]);
+            connection.space()[..wire.len()].copy_from_slice(wire.as_bytes());
+            connection.filled(wire.len());
+            let event = connection.next_event(&Limits::default());
+            assert_eq!(event, Ok(Event::Head { wants_continue: expected }));
+        }
+    }
+
+    #[test]
+    fn a_parked_connection_owns_only_what_it_received() {
+        let mut connection = Connection::default();
+        connection.lend(vec![0; STORAGE_BYTES]);
+        connection.space()[..5].copy_from_slice(b"GET /");
+        connection.filled(5);
+        assert_eq!(connection.next_event(&Limits::default()), Ok(Event::NeedInput));
+        assert_eq!(connection.phase(), Phase::Head);
+        let storage = connection.park().expect("five bytes are parked");
+        assert_eq!((storage.len(), connection.storage.capacity()), (STORAGE_BYTES, 5));
+        connection.lend(storage);
+        assert_eq!(&connection.storage[..5], b"GET /");
+    }
+}

@@ -1,0 +1,157 @@
+//! What must hold for every byte string a peer may send, as functions that tests, properties and the fuzzer share.
+
+use super::connection::{Connection, Event, STORAGE_BYTES};
+use super::error::RequestError;
+use super::request::Limits;
+
+/// What one peer's bytes lead to, in a form that can be compared.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A complete request.
+    Request {
+        /// The method.
+        method: String,
+        /// The request-target.
+        target: String,
+        /// The decoded body.
+        body: Vec<u8>,
+    },
+    /// The connection was refused.
+    Refused(RequestError),
+    /// The peer closed, or a request ended the connection.
+    Closed,
+}
+
+/// Feeds `wire` to one connection in reads of at most `step` bytes, parking the buffer between them, and answers each
+/// request at once.
+pub fn outcomes(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
+    let mut connection = Connection::default();
+    let mut outcomes = Vec::new();
+    let mut body = Vec::new();
+    let mut unread = wire;
+    let mut spare = None;
+    loop {
+        match connection.next_event(limits) {
+            Ok(Event::NeedInput) => {
+                if connection.wants_storage() {
+                    connection.lend(spare.take().unwrap_or_else(|| vec![0; STORAGE_BYTES]));
+                }
+                receive(&mut connection, &mut unread, step);
+                spare = spare.or(connection.park());
+            }
+            Ok(Event::Head { .. }) => body.clear(),
+            Ok(Event::Payload(run)) => body.extend_from_slice(connection.payload(run)),
+            Ok(Event::End) => {
+                let request = connection.request();
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                outcomes.push(Outcome::Request {
+                    method: text(request.method()),
+                    target: text(request.target()),
+                    body: body.clone(),
+                });
+                let persists = request.persists();
+                connection.respond(persists);
+            }
+            Ok(Event::Closed) => {
+                outcomes.push(Outcome::Closed);
+                return outcomes;
+            }
+            Err(error) => {
+                outcomes.push(Outcome::Refused(error));
+                return outcomes;
+            }
+        }
+    }
+}
+
+fn receive(connection: &mut Connection, unread: &mut &[u8], step: usize) {
+    let space = connection.space();
+    let count = unread.len().min(step.max(1)).min(space.len());
+    let (now, later) = unread.split_at(count);
+    space[..count].copy_from_slice(now);
+    *unread = later;
+    if count == 0 {
+        connection.end_input();
+    } else {
+        connection.filled(count);
+    }
+}
+
+/// Any split of the input gives the same outcomes; each refusal has a status; nothing panics.
+///
+/// # Panics
+/// If that does not hold for `wire`: this is the fuzz target.
+pub fn holds_for(wire: &[u8]) {
+    let limits = Limits { line_bytes_max: 200, field_bytes_max: 200, fields_max: 8, body_bytes_max: 4096 };
+    let whole = outcomes(wire, wire.len(), &limits);
+    for step in [1, 2, 3, 17] {
+        assert_eq!(outcomes(wire, step, &limits), whole, "in steps of {step}");
+    }
+    for outcome in &whole {
+        if let Outcome::Refused(error) = outcome {
+            assert!((400..600).contains(&error.status()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pieces of requests, right and wrong, in any order: most of them parse to somewhere.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "GET / HTTP/1.1\r\n",
+            "POST /a?b HTTP/1.1\r\n",
+            "POST /a HTTP/1.0\r\n",
+            "GET http://h/p HTTP/1.1\r\n",
+            "Host: a\r\n",
+            "Content-Length: 5\r\n",
+            "Content-Length: 0\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Connection: close\r\n",
+            "Connection: keep-alive\r\n",
+            "Expect: 100-continue\r\n",
+            "X: \r\n",
+            "\r\n",
+            "hello",
+            "5\r\nhello\r\n",
+            "0\r\n\r\n",
+            "a;b=\"c\"\r\n0123456789\r\n",
+            "\n",
+            "\r",
+            "\0",
+            " ",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_outcomes(pieces in prop::collection::vec(piece(), 0..24)) {
+            holds_for(pieces.concat().as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            holds_for(&bytes);
+        }
+
+        #[test]
+        fn a_body_comes_back_however_it_is_chunked(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..80), 0..12),
+            step in 1usize..64,
+        ) {
+            let mut wire = b"PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\n");
+            let expected = Outcome::Request { method: "PUT".into(), target: "/x".into(), body: chunks.concat() };
+            let outcomes = outcomes(&wire, step, &Limits::default());
+            prop_assert_eq!(outcomes, vec![expected, Outcome::Closed]);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! HTTP/1.1 with no I/O: bytes in → events out, values in → bytes out (RFC 9110, RFC 9112).
+//!
+//! Nothing here owns a socket, reads a clock or knows Python; limits and the time of day come in as values. The state
+//! of one connection over its many requests is [`connection::Connection`], and states change nowhere else.
+#![forbid(unsafe_code)]
+
+pub mod body;
+pub mod connection;
+pub mod date;
+pub mod error;
+pub mod framing;
+pub mod invariant;
+pub mod request;
+pub mod response;
+
+mod syntax;
+
+pub use connection::{Connection, Event};
+pub use error::RequestError;
+pub use request::{Limits, Request, Version};
