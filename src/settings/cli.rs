@@ -1,0 +1,255 @@
+//! The clap definition: the only place that knows a setting. Name, short flag, default, unit, choices and help stand
+//! here; `--help`, the README table and the names of `--print-config` are printed from it.
+//!
+//! What a value means is in `values`, which layer wins in `sources`, what follows from a value in the parent module.
+//! Fields stand in the order of the help: a group is one `help_heading` and its fields are neighbours.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgAction, CommandFactory, Parser};
+
+use super::values::{self, LogLevel, Variable, Workers};
+use super::{BindAddress, LogTarget};
+
+/// The definition, ready to parse with or to be walked.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Serve a WSGI application over HTTP/1.1 from forked workers
+#[derive(Debug, Parser)]
+#[command(
+    name = "minicorn",
+    version,
+    override_usage = "minicorn [OPTIONS] APP",
+    max_term_width = 120,
+    // As with gunicorn: `--graceful 5` is enough, and of `-w 1 -w 4` the last one counts.
+    infer_long_args = true,
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(super) struct Cli {
+    /// The application: MODULE, MODULE:NAME, MODULE:A.B or MODULE:FACTORY("literal", key=1)
+    #[arg(value_name = "APP", help_heading = "Application", value_parser = NonEmptyStringValueParser::new(),
+          required = true, display_order = 0)]
+    pub(super) app: Option<String>,
+
+    /// Change to this directory first; the application is imported from there
+    // Options count from 0 by themselves, and the argument stands in front of them only with a lower number.
+    #[arg(long, value_name = "DIR", help_heading = "Application", display_order = 1)]
+    pub(super) chdir: Option<PathBuf>,
+
+    /// Set an environment variable for the application; repeatable
+    #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Application", value_parser = values::variable)]
+    pub(super) env: Vec<Variable>,
+
+    /// Listen here: HOST, HOST:PORT, :PORT, [IPV6]:PORT or unix:PATH; repeatable; wins over --host and --port
+    #[arg(short, long, value_name = "ADDRESS", help_heading = "Listening", value_parser = values::bind_address)]
+    pub(super) bind: Vec<BindAddress>,
+
+    /// Listen on this name or IP address
+    #[arg(long, value_name = "HOST", help_heading = "Listening", default_value = "127.0.0.1",
+          value_parser = values::host)]
+    pub(super) host: String,
+
+    /// Listen on this port; 0 = any free one. The environment variable PORT alone means --bind 0.0.0.0:PORT
+    #[arg(long, value_name = "PORT", help_heading = "Listening", default_value = "8000", value_parser = values::port,
+          allow_negative_numbers = true)]
+    pub(super) port: u16,
+
+    /// Connections the kernel queues until a worker takes them, at most net.core.somaxconn
+    #[arg(long, value_name = "N", help_heading = "Listening", default_value = "2048",
+          value_parser = values::at_least_one, allow_negative_numbers = true)]
+    pub(super) backlog: u32,
+
+    /// Worker processes; auto = as many as the CPUs this process may use. WEB_CONCURRENCY changes the default
+    #[arg(short, long, value_name = "N|auto", help_heading = "Workers", default_value = "1",
+          value_parser = values::workers, allow_negative_numbers = true)]
+    pub(super) workers: Workers,
+
+    /// Open connections of one worker; at this many it stops accepting
+    #[arg(long, value_name = "N", help_heading = "Workers", default_value = "1000",
+          value_parser = values::at_least_one, allow_negative_numbers = true)]
+    pub(super) worker_connections: u32,
+
+    /// Replace a worker whose application works longer than this on one request; 0 = never
+    #[arg(short, long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "30",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) timeout: Duration,
+
+    /// Time for requests in flight to finish when stopping; after it they are cut
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "30",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) graceful_timeout: Duration,
+
+    /// Close a connection that has been idle for this long; 0 = after each response
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "75",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) keep_alive: Duration,
+
+    /// Time for a client to send a request head, from its first byte; 0 = no limit
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "10",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) header_timeout: Duration,
+
+    /// Longest pause of a client that sends a request body; 0 = no limit
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "30",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) body_timeout: Duration,
+
+    /// Longest pause of a client that reads a response; 0 = no limit
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "60",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) send_timeout: Duration,
+
+    /// Longest request line, at most 8190; 0 = 8190. Longer ones get 414
+    #[arg(long, value_name = "BYTES", help_heading = "Limits", default_value = "4094", value_parser = values::count,
+          allow_negative_numbers = true)]
+    pub(super) limit_request_line: u32,
+
+    /// Most header fields of a request, at most 32768; 0 = 32768. More get 431
+    #[arg(long, value_name = "N", help_heading = "Limits", default_value = "100", value_parser = values::count,
+          allow_negative_numbers = true)]
+    pub(super) limit_request_fields: u32,
+
+    /// Longest header field line; 0 = 8190. Longer ones get 431
+    #[arg(long, alias = "limit-request-field_size", value_name = "BYTES", help_heading = "Limits",
+          default_value = "8190", value_parser = values::count, allow_negative_numbers = true)]
+    pub(super) limit_request_field_size: u32,
+
+    /// Largest request body; K, M and G count in 1024s; 0 = no limit. Larger ones get 413
+    #[arg(long, value_name = "BYTES", help_heading = "Limits", default_value = "1G", value_parser = values::size,
+          allow_negative_numbers = true)]
+    pub(super) limit_request_body: u64,
+
+    /// The Python, or the virtual environment, to run the application with. Without it: VIRTUAL_ENV, CONDA_PREFIX,
+    /// ./.venv, then python3 on PATH
+    #[arg(long, value_name = "PATH", help_heading = "Python")]
+    pub(super) python: Option<PathBuf>,
+
+    /// Directories to put at the front of sys.path, separated by commas
+    #[arg(long, value_name = "DIR,DIR", help_heading = "Python")]
+    pub(super) pythonpath: Option<OsString>,
+
+    /// Least severe messages the error log keeps
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        help_heading = "Logging",
+        default_value = "info",
+        value_enum,
+        ignore_case = true
+    )]
+    pub(super) log_level: LogLevel,
+
+    /// Error log; - = standard error
+    #[arg(long, visible_alias = "log-file", value_name = "FILE", help_heading = "Logging", default_value = "-",
+          value_parser = values::error_log())]
+    pub(super) error_logfile: LogTarget,
+
+    /// Access log; - = standard output, none = off
+    #[arg(long, value_name = "FILE", help_heading = "Logging", default_value = "-",
+          value_parser = values::access_log())]
+    pub(super) access_logfile: LogTarget,
+
+    /// Line of the access log: mini, common, combined, json, or gunicorn's atoms, as in '%(h)s "%(r)s" %(s)s'
+    #[arg(long, value_name = "FORMAT", help_heading = "Logging", default_value = "mini",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(super) access_logformat: String,
+
+    /// Load the application, say whether that worked, and exit
+    #[arg(long, help_heading = "Checks")]
+    pub(super) check_config: bool,
+
+    /// Print every setting as it was understood, then do as --check-config
+    #[arg(long, help_heading = "Checks")]
+    pub(super) print_config: bool,
+
+    /// Print the settings tables of README.md and exit
+    #[arg(long, help_heading = "Checks", hide = true, exclusive = true)]
+    pub(super) print_reference: bool,
+
+    #[arg(short = 'v', long, help_heading = "Checks", action = ArgAction::Version, help = "Print the version and exit")]
+    version: Option<bool>,
+
+    #[arg(short, long, help_heading = "Checks", action = ArgAction::Help, help = "Print this help and exit")]
+    help: Option<bool>,
+}
+
+/// For tests that walk the definition: the options and the argument that hold a value, in the order of the help. The
+/// rest are questions: `--help`, `--check-config` and the like.
+#[cfg(test)]
+pub(super) fn settings(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+    command.get_arguments().filter(|argument| argument.get_action().takes_values() && !argument.is_hide_set())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        // clap's own walk: ids, names and short flags are unique, defaults parse, relations name what exists.
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_has_a_value_name_a_group_and_help() {
+        let command = command();
+        for setting in settings(&command) {
+            let id = setting.get_id();
+            assert!(setting.get_value_names().is_some_and(|names| !names.is_empty()), "{id} has no unit");
+            assert!(setting.get_help_heading().is_some(), "{id} is in no group");
+            assert!(setting.get_help().is_some(), "{id} has no help");
+        }
+    }
+
+    #[test]
+    fn a_group_is_not_torn_apart() {
+        let mut seen: Vec<&str> = Vec::new();
+        let command = command();
+        for heading in command.get_arguments().filter_map(|argument| argument.get_help_heading()) {
+            if seen.last() != Some(&heading) {
+                assert!(!seen.contains(&heading), "{heading} appears twice");
+                seen.push(heading);
+            }
+        }
+        let all = ["Application", "Listening", "Workers", "Timeouts", "Limits", "Python", "Logging", "Checks"];
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn no_name_is_used_twice() {
+        let mut names = HashSet::new();
+        for argument in command().get_arguments() {
+            let longs = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let hidden = argument.get_aliases().unwrap_or_default();
+            for name in longs.into_iter().chain(hidden) {
+                assert!(names.insert(name.to_owned()), "--{name} is used twice");
+            }
+            if let Some(short) = argument.get_short() {
+                assert!(names.insert(short.to_string()), "-{short} is used twice");
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_parses_when_it_is_given_explicitly() {
+        let command = command();
+        for setting in settings(&command).filter(|setting| setting.get_long().is_some()) {
+            for default in setting.get_default_values() {
+                let option = format!("--{}={}", setting.get_long().expect("filtered"), default.to_string_lossy());
+                let matches = self::command().try_get_matches_from(["minicorn", &option, "app"]);
+                Cli::from_arg_matches(&matches.expect(&option)).expect(&option);
+            }
+        }
+    }
+}

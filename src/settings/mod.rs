@@ -1,0 +1,345 @@
+//! What can be configured, declared once. `cli` knows which settings there are, `values` what their text means,
+//! `sources` which layer wins; here the winners are resolved into [`Settings`]. `listing` and `reference` print them.
+//!
+//! Nothing here acts on a setting: sockets, files, Python and log levels belong to their modules. Parsing only checks
+//! and stores; what depends on the machine (how many CPUs, does this directory exist) is looked at in `resolve`.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod error;
+mod listing;
+mod reference;
+mod sources;
+mod values;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::FromArgMatches;
+use clap::error::ErrorKind;
+
+
+pub use error::SettingsError;
+
+/// Every setting, resolved. The meaning of a field is the help of its option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `module`, `module:name`, `module:a.b` or `module:factory(…)`; not empty.
+    pub app: String,
+    /// Where to listen; at least one.
+    pub bind: Vec<BindAddress>,
+    /// Worker processes; at least one.
+    pub workers: u32,
+    /// Longest time of the app on one request; zero: no limit.
+    pub timeout: Duration,
+    /// Time for requests in flight when stopping; zero: none.
+    pub graceful_timeout: Duration,
+    /// Longest idle time of a connection; zero: close after each response.
+    pub keep_alive: Duration,
+    /// Longest time for a request head, from its first byte; zero: no limit.
+    pub header_timeout: Duration,
+    /// Longest time between two reads of a request body; zero: no limit.
+    pub body_timeout: Duration,
+    /// Longest time between two writes of a response; zero: no limit.
+    pub send_timeout: Duration,
+    /// Open connections of one worker; at least one.
+    pub worker_connections: usize,
+    /// For listen(2); at least one.
+    pub backlog: u32,
+    /// Bytes, between 1 and 8190.
+    pub limit_request_line: usize,
+    /// Header fields, between 1 and 32768.
+    pub limit_request_fields: usize,
+    /// Bytes of one header field line; at least one.
+    pub limit_request_field_size: usize,
+    /// Bytes; `u64::MAX`: unlimited.
+    pub limit_request_body: u64,
+    /// Directory to change to first; it existed when the settings were read.
+    pub chdir: Option<PathBuf>,
+    /// Directories for the front of `sys.path`, in this order.
+    pub pythonpath: Vec<PathBuf>,
+    /// Environment variables for the app: name (not empty, without `=`) and value.
+    pub env: Vec<(String, String)>,
+    /// The Python or virtual environment asked for; `None`: look for one.
+    pub python: Option<PathBuf>,
+    /// Least severe level of the error log.
+    pub log_level: log::LevelFilter,
+    /// Never [`LogTarget::None`].
+    pub error_log: LogTarget,
+    /// Where the access log goes.
+    pub access_log: LogTarget,
+    /// A name or gunicorn's atoms, not yet compiled.
+    pub access_log_format: String,
+    /// Only load the app, and say whether it worked.
+    pub check_config: bool,
+    /// Print the [listing](Settings::listing), then do as with `check_config`.
+    pub print_config: bool,
+    /// The command line as given, program name included.
+    pub arguments: Vec<OsString>,
+}
+
+/// Where to listen, not yet looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindAddress {
+    /// A name or an address (IPv6 without brackets), and a port; 0 is any free one.
+    Tcp {
+        /// Not empty.
+        host: String,
+        /// 0: any free port.
+        port: u16,
+    },
+    /// The path of a socket file; not empty.
+    Unix(PathBuf),
+}
+
+/// Where a log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    None,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// Reads the command line and the environment of this process. `usable_cpus` is asked for `--workers auto`.
+///
+/// # Errors
+/// A wrong value or usage, and also the answer to `--help`, `--version` and `--print-reference`: all that ends the
+/// program here. [`SettingsError::report`] prints it.
+pub fn from_process(usable_cpus: fn() -> u32) -> Result<Settings, SettingsError> {
+    read(std::env::args_os().collect(), &|name| std::env::var_os(name), usable_cpus)
+}
+
+/// Parse, let the higher layer win, resolve.
+fn read(
+    arguments: Vec<OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    usable_cpus: fn() -> u32,
+) -> Result<Settings, SettingsError> {
+    let mut cli = cli::Cli::from_arg_matches(&sources::merge(&arguments, environment)?)?;
+    match cli.app.take() {
+        Some(app) if !cli.print_reference => resolve(app, cli, arguments, usable_cpus),
+        // clap asks for the application unless --print-reference is there.
+        _ => Err(SettingsError::answer(reference::markdown())),
+    }
+}
+
+/// From what was written to what it means on this machine.
+fn resolve(
+    app: String,
+    cli: cli::Cli,
+    arguments: Vec<OsString>,
+    usable_cpus: fn() -> u32,
+) -> Result<Settings, SettingsError> {
+    if let Some(directory) = &cli.chdir {
+        check_directory(directory)?;
+    }
+    let bind = if cli.bind.is_empty() { vec![BindAddress::Tcp { host: cli.host, port: cli.port }] } else { cli.bind };
+    Ok(Settings {
+        app,
+        bind,
+        workers: match cli.workers {
+            values::Workers::Auto => usable_cpus(),
+            values::Workers::Count(count) => count,
+        },
+        timeout: cli.timeout,
+        graceful_timeout: cli.graceful_timeout,
+        keep_alive: cli.keep_alive,
+        header_timeout: cli.header_timeout,
+        body_timeout: cli.body_timeout,
+        send_timeout: cli.send_timeout,
+        worker_connections: cli.worker_connections as usize,
+        backlog: cli.backlog,
+        limit_request_line: capped(cli.limit_request_line, LIMIT_REQUEST_LINE_MAX),
+        limit_request_fields: capped(cli.limit_request_fields, LIMIT_REQUEST_FIELDS_MAX),
+        limit_request_field_size: match cli.limit_request_field_size {
+            0 => LIMIT_REQUEST_FIELD_SIZE_DEFAULT,
+            bytes => bytes as usize,
+        },
+        limit_request_body: match cli.limit_request_body {
+            0 => u64::MAX,
+            bytes => bytes,
+        },
+        chdir: cli.chdir,
+        pythonpath: cli.pythonpath.as_deref().map(split_at_commas).unwrap_or_default(),
+        env: cli.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
+        python: cli.python,
+        log_level: cli.log_level.into(),
+        error_log: cli.error_logfile,
+        access_log: cli.access_logfile,
+        access_log_format: cli.access_logformat,
+        check_config: cli.check_config,
+        print_config: cli.print_config,
+        arguments,
+    })
+}
+
+/// gunicorn's rule for its request limits: zero and what is above the hard cap mean the cap.
+fn capped(value: u32, cap: usize) -> usize {
+    match value as usize {
+        0 => cap,
+        value => value.min(cap),
+    }
+}
+
+/// gunicorn's hard cap on the request line, bytes.
+const LIMIT_REQUEST_LINE_MAX: usize = 8190;
+/// gunicorn's hard cap on header fields.
+const LIMIT_REQUEST_FIELDS_MAX: usize = 32768;
+/// What gunicorn's 0 means for one header field line, bytes; its documentation says unlimited, its code does not.
+const LIMIT_REQUEST_FIELD_SIZE_DEFAULT: usize = 8190;
+
+fn check_directory(directory: &Path) -> Result<(), SettingsError> {
+    let problem = match directory.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "it is not a directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("invalid value '{}' for '--chdir <DIR>': {problem}\n", directory.display());
+    Err(clap::Error::raw(ErrorKind::ValueValidation, message).into())
+}
+
+/// The directories of `--pythonpath`. They need not be UTF-8, so this splits bytes.
+fn split_at_commas(list: &OsStr) -> Vec<PathBuf> {
+    let pieces = list.as_bytes().split(|byte| *byte == b',');
+    pieces.filter(|piece| !piece.is_empty()).map(|piece| PathBuf::from(OsStr::from_bytes(piece))).collect()
+}
+
+impl BindAddress {
+    /// As `--bind` takes it.
+    fn argument(&self) -> String {
+        match self {
+            BindAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            BindAddress::Tcp { host, port } => format!("{host}:{port}"),
+            BindAddress::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+/// As a URL: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/run/app.sock`.
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindAddress::Tcp { .. } => write!(f, "http://{}", self.argument()),
+            BindAddress::Unix(_) => f.write_str(&self.argument()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The settings that `minicorn ARGUMENTS… app` gets on a machine with eight CPUs and an empty environment.
+    fn settings(arguments: &[&str]) -> Result<Settings, SettingsError> {
+        let arguments = ["minicorn"].iter().chain(arguments).chain(&["app"]).map(OsString::from).collect();
+        read(arguments, &|_| None, || 8)
+    }
+
+    fn resolved(arguments: &[&str]) -> Settings {
+        settings(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {}", error.text()))
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        match settings(arguments) {
+            Ok(_) => panic!("{arguments:?} was accepted"),
+            Err(error) => error.text(),
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = resolved(&[]);
+        assert_eq!(settings.app, "app");
+        assert_eq!(settings.bind, [BindAddress::Tcp { host: "127.0.0.1".into(), port: 8000 }]);
+        assert_eq!(settings.workers, 1);
+        assert_eq!(settings.keep_alive, Duration::from_secs(75));
+        assert_eq!(settings.limit_request_line, 4094);
+        assert_eq!(settings.limit_request_body, 1 << 30);
+        assert_eq!(settings.log_level, log::LevelFilter::Info);
+        assert_eq!(settings.error_log, LogTarget::Stderr);
+        assert_eq!(settings.access_log, LogTarget::Stdout);
+        assert_eq!(settings.arguments, ["minicorn", "app"]);
+    }
+
+    #[test]
+    fn bind_wins_over_host_and_port() {
+        assert_eq!(resolved(&["--host=::1", "--port=1"]).bind, [BindAddress::Tcp { host: "::1".into(), port: 1 }]);
+        let settings = resolved(&["--host=::1", "--port=1", "-b", "unix:a", "-b", ":2"]);
+        let expected = [BindAddress::Unix("a".into()), BindAddress::Tcp { host: "0.0.0.0".into(), port: 2 }];
+        assert_eq!(settings.bind, expected);
+    }
+
+    #[test]
+    fn auto_workers_are_the_cpus() {
+        assert_eq!(resolved(&["-w", "auto"]).workers, 8);
+        assert_eq!(resolved(&["-w3"]).workers, 3);
+    }
+
+    #[test]
+    fn limits_are_capped_as_gunicorn_caps_them() {
+        for (option, value, expected) in [
+            ("line", "0", 8190),
+            ("line", "8191", 8190),
+            ("line", "100", 100),
+            ("fields", "0", 32768),
+            ("fields", "40000", 32768),
+        ] {
+            let settings = resolved(&[&format!("--limit-request-{option}={value}")]);
+            let limit = if option == "line" { settings.limit_request_line } else { settings.limit_request_fields };
+            assert_eq!(limit, expected, "{option} {value}");
+        }
+        assert_eq!(resolved(&["--limit-request-field-size=0"]).limit_request_field_size, 8190);
+        assert_eq!(resolved(&["--limit-request-field-size=20000"]).limit_request_field_size, 20000);
+        assert_eq!(resolved(&["--limit-request-body=0"]).limit_request_body, u64::MAX);
+    }
+
+    #[test]
+    fn lists() {
+        assert_eq!(resolved(&["--pythonpath", "a,,b"]).pythonpath, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(resolved(&["-e", "A=1", "--env=B=x=y"]).env, [("A".into(), "1".into()), ("B".into(), "x=y".into())]);
+    }
+
+    #[test]
+    fn logs() {
+        let settings = resolved(&["--access-logfile=none", "--log-file=e.log", "--log-level=CRITICAL"]);
+        assert_eq!(settings.access_log, LogTarget::None);
+        assert_eq!(settings.error_log, LogTarget::File("e.log".into()));
+        assert_eq!(settings.log_level, log::LevelFilter::Error);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_option() {
+        for (arguments, option) in [
+            (["--workers", "x"], "--workers"),
+            (["--bind", "8000"], "--bind"),
+            (["--timeout", "-1"], "--timeout"),
+            (["--keep-alive", "nan"], "--keep-alive"),
+            (["--env", "NAME"], "--env"),
+            (["--log-level", "loud"], "--log-level"),
+            (["--access-logfile", ""], "--access-logfile"),
+            (["--chdir", "/nonexistent"], "--chdir"),
+            (["--worker-connections", "0"], "--worker-connections"),
+        ] {
+            let text = refused(&arguments);
+            let sentence = format!("error: invalid value '{}' for '{option} <", arguments[1]);
+            assert!(text.starts_with(&sentence), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_print_as_urls() {
+        let tcp = |host: &str| BindAddress::Tcp { host: host.into(), port: 8000 };
+        assert_eq!(tcp("127.0.0.1").to_string(), "http://127.0.0.1:8000");
+        assert_eq!(tcp("::1").to_string(), "http://[::1]:8000");
+        assert_eq!(BindAddress::Unix("/run/app.sock".into()).to_string(), "unix:/run/app.sock");
+    }
+}
