@@ -1,0 +1,357 @@
+//! A request → the environ (PEP 3333, environ Variables; RFC 3875).
+//!
+//! The cost of a request outside the kernel is mostly here, so this file keeps what it can between requests: a
+//! template with the keys that never change, the key object of each header name, and the last value of each header.
+
+use super::errors::Errors;
+use super::file_wrapper::FileWrapper;
+use super::input::Input;
+use crate::http::framing::BodyFraming;
+use crate::http::{Request, Version};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use std::collections::HashMap;
+
+/// What an environ says about the server, the same for every request of one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerNames {
+    /// SERVER_NAME, or `None` to take it from Host, as on a unix socket.
+    pub name: Option<String>,
+    /// SERVER_PORT.
+    pub port: String,
+    /// `wsgi.multithread`.
+    pub is_multithread: bool,
+    /// `wsgi.multiprocess`.
+    pub is_multiprocess: bool,
+}
+
+/// REMOTE_ADDR and REMOTE_PORT of one connection, made at its first request and kept for the others.
+#[derive(Debug)]
+pub struct PeerNames {
+    text: String,
+    address: Py<PyString>,
+    port: Option<Py<PyString>>,
+}
+
+impl PeerNames {
+    /// A unix socket's peer has the empty address and no port, as with gunicorn.
+    pub fn new(py: Python<'_>, address: String, port: Option<u16>) -> Self {
+        let port = port.map(|port| PyString::new(py, &port.to_string()).unbind());
+        Self { address: PyString::new(py, &address).unbind(), port, text: address }
+    }
+
+    /// REMOTE_ADDR.
+    pub fn address(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Makes environs for the requests of one listener.
+pub(super) struct EnvironFactory {
+    template: Py<PyDict>,
+    takes_name_from_host: bool,
+}
+
+/// The header names seen so far. Bounded, since the names are the attacker's to choose; without it a name costs
+/// 100 ns more.
+pub(super) struct HeaderNames {
+    by_name: HashMap<Box<[u8]>, HeaderName, foldhash::fast::RandomState>,
+    /// Counts requests; a name whose stamp equals it has come before in the same request.
+    stamp: u64,
+    empty_input: Py<Input>,
+    methods: Vec<(&'static [u8], Py<PyString>)>,
+}
+
+const HEADER_NAMES_MAX: usize = 512;
+
+/// Longer values, cookies above all, are seldom the same twice.
+const KEPT_VALUE_BYTES_MAX: usize = 512;
+
+struct HeaderName {
+    key: HeaderKey,
+    stamp: u64,
+    last_value: Vec<u8>,
+    last_object: Option<Py<PyString>>,
+}
+
+enum HeaderKey {
+    /// Not for the application.
+    Dropped,
+    /// The environ key.
+    Key(Py<PyString>),
+}
+
+impl EnvironFactory {
+    pub(super) fn new(py: Python<'_>, server: &ServerNames) -> PyResult<Self> {
+        let template = PyDict::new(py);
+        let set = |key: &str, value: Bound<'_, PyAny>| template.set_item(PyString::intern(py, key), value);
+        let text = |value: &str| PyString::intern(py, value).into_any();
+        let boolean = |value: bool| pyo3::types::PyBool::new(py, value).to_owned().into_any();
+        set("REQUEST_METHOD", text("GET"))?;
+        set("SCRIPT_NAME", text(""))?;
+        set("PATH_INFO", text("/"))?;
+        set("RAW_URI", text("/"))?;
+        set("QUERY_STRING", text(""))?;
+        set("SERVER_PROTOCOL", text("HTTP/1.1"))?;
+        set("SERVER_NAME", text(server.name.as_deref().unwrap_or("localhost")))?;
+        set("SERVER_PORT", text(&server.port))?;
+        set("SERVER_SOFTWARE", text(concat!("minicorn/", env!("CARGO_PKG_VERSION"))))?;
+        set("REMOTE_ADDR", text(""))?;
+        set("wsgi.version", (1, 0).into_pyobject(py)?.into_any())?;
+        set("wsgi.url_scheme", text("http"))?;
+        set("wsgi.input", py.None().into_bound(py))?;
+        set("wsgi.input_terminated", boolean(true))?;
+        set("wsgi.errors", Bound::new(py, Errors::default())?.into_any())?;
+        set("wsgi.multithread", boolean(server.is_multithread))?;
+        set("wsgi.multiprocess", boolean(server.is_multiprocess))?;
+        set("wsgi.run_once", boolean(false))?;
+        set("wsgi.file_wrapper", py.get_type::<FileWrapper>().into_any())?;
+        // A copy keeps the size of the template's table: room for the headers now saves growing each copy later.
+        let spare: Vec<String> = (0..4).map(|index| format!("minicorn.spare.{index}")).collect();
+        spare.iter().try_for_each(|key| template.set_item(key, py.None()))?;
+        spare.iter().try_for_each(|key| template.del_item(key))?;
+        Ok(Self { template: template.unbind(), takes_name_from_host: server.name.is_none() })
+    }
+
+    /// The environ of one request; `body` is its whole body.
+    pub(super) fn environ<'py>(
+        &self,
+        py: Python<'py>,
+        names: &mut HeaderNames,
+        request: &Request<'_>,
+        peer: &PeerNames,
+        body: Vec<u8>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let environ = self.template.bind(py).copy()?;
+        names.put_request_line(py, &environ, request)?;
+        environ.set_item(intern!(py, "REMOTE_ADDR"), &peer.address)?;
+        if let Some(port) = &peer.port {
+            environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
+        }
+        if request.body() == BodyFraming::Chunked {
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), body.len().to_string())?;
+        }
+        names.put_fields(py, &environ, request)?;
+        if self.takes_name_from_host {
+            put_server_name(&environ, request.host())?;
+        }
+        if body.is_empty() {
+            environ.set_item(intern!(py, "wsgi.input"), &names.empty_input)?;
+        } else {
+            environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?;
+        }
+        Ok(environ)
+    }
+}
+
+impl HeaderNames {
+    pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
+        let methods = ["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
+        Ok(Self {
+            by_name: HashMap::default(),
+            stamp: 0,
+            empty_input: Py::new(py, Input::new(Vec::new()))?,
+            methods: methods.map(|method| (method.as_bytes(), PyString::intern(py, method).unbind())).into(),
+        })
+    }
+
+    fn put_request_line(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+        let method = request.method();
+        if method != b"GET" {
+            let known = self.methods.iter().find(|(name, _)| *name == method);
+            let object = known.map_or_else(|| latin1(py, method), |(_, object)| object.bind(py).clone());
+            environ.set_item(intern!(py, "REQUEST_METHOD"), object)?;
+        }
+        if request.version() == Version::Http10 {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
+        }
+        let (target, path) = (request.target(), request.path());
+        if target == b"/" {
+            return Ok(());
+        }
+        let raw = latin1(py, target);
+        if path.len() == target.len() && !path.contains(&b'%') {
+            environ.set_item(intern!(py, "PATH_INFO"), &raw)?;
+        } else {
+            environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode(path)))?;
+        }
+        environ.set_item(intern!(py, "RAW_URI"), raw)?;
+        let query = request.query();
+        if !query.is_empty() {
+            environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query))?;
+        }
+        Ok(())
+    }
+
+    fn put_fields(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+        self.stamp += 1;
+        for (name, value) in request.fields() {
+            if let Some(known) = self.by_name.get_mut(name) {
+                known.put(py, environ, value, self.stamp)?;
+            } else {
+                let mut new = HeaderName::new(py, name);
+                // A name that is not kept has no stamp of its own: the environ tells whether it came before.
+                if let HeaderKey::Key(key) = &new.key
+                    && environ.contains(key)?
+                {
+                    new.stamp = self.stamp;
+                }
+                new.put(py, environ, value, self.stamp)?;
+                if self.by_name.len() < HEADER_NAMES_MAX {
+                    self.by_name.insert(name.into(), new);
+                }
+            }
+        }
+        if let (true, Some(host)) = (request.is_absolute(), request.host()) {
+            environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host))?;
+        }
+        Ok(())
+    }
+}
+
+impl HeaderName {
+    fn new(py: Python<'_>, name: &[u8]) -> Self {
+        let key = environ_key(name).map_or(HeaderKey::Dropped, |key| HeaderKey::Key(PyString::intern(py, &key).unbind()));
+        Self { key, stamp: 0, last_value: Vec::new(), last_object: None }
+    }
+
+    #[inline]
+    fn put(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, value: &[u8], stamp: u64) -> PyResult<()> {
+        let HeaderKey::Key(key) = &self.key else { return Ok(()) };
+        if self.stamp == stamp {
+            return join(py, environ, key.bind(py), value);
+        }
+        self.stamp = stamp;
+        if let Some(object) = &self.last_object
+            && self.last_value == value
+        {
+            return environ.set_item(key, object);
+        }
+        let object = latin1(py, value);
+        environ.set_item(key, &object)?;
+        if value.len() <= KEPT_VALUE_BYTES_MAX {
+            self.last_value.clear();
+            self.last_value.extend_from_slice(value);
+            self.last_object = Some(object.unbind());
+        }
+        Ok(())
+    }
+}
+
+/// A repeated field: its values in one, `,` between them (RFC 9110 §5.3), for Cookie `; ` (RFC 6265 §5.4).
+fn join(py: Python<'_>, environ: &Bound<'_, PyDict>, key: &Bound<'_, PyString>, value: &[u8]) -> PyResult<()> {
+    let separator = if key == "HTTP_COOKIE" { "; " } else { "," };
+    let value = latin1(py, value);
+    let joined = match environ.get_item(key)? {
+        Some(before) => before.add(separator)?.add(value)?,
+        None => value.into_any(),
+    };
+    environ.set_item(key, joined)
+}
+
+/// `Accept-Language` → `HTTP_ACCEPT_LANGUAGE`; `None` for a field that the application must not see.
+///
+/// A name with an underscore would get the key of the one with a hyphen: so a client could forge what a proxy in
+/// front sets, and it is dropped, as by gunicorn and nginx. Transfer-Encoding has been decoded away.
+fn environ_key(name: &[u8]) -> Option<String> {
+    if name.contains(&b'_') || name.eq_ignore_ascii_case(b"transfer-encoding") {
+        return None;
+    }
+    let key: String =
+        name.iter().map(|&byte| if byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) }).collect();
+    // The two that CGI knows without a prefix (RFC 3875 §4.1.2, §4.1.3).
+    match key.as_str() {
+        "CONTENT_TYPE" | "CONTENT_LENGTH" => Some(key),
+        _ => Some(format!("HTTP_{key}")),
+    }
+}
+
+/// A unix socket has no name of its own, and PEP 3333 wants one: the client's, else the template's.
+fn put_server_name(environ: &Bound<'_, PyDict>, host: Option<&[u8]>) -> PyResult<()> {
+    let py = environ.py();
+    let Some(host) = host.filter(|host| !host.is_empty()) else { return Ok(()) };
+    // The colon of a port stands behind the bracket of an IPv6 address.
+    let colon = memchr::memrchr(b':', host).filter(|&colon| !host[colon..].contains(&b']'));
+    let (name, port) = colon.map_or((host, &b""[..]), |colon| (&host[..colon], &host[colon + 1..]));
+    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name))?;
+    if !port.is_empty() {
+        environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port))?;
+    }
+    Ok(())
+}
+
+/// `%41` → `A`. What is no escape stays as it is, like in Python's `unquote_to_bytes`.
+fn percent_decode(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = match (byte, after) {
+            (b'%', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        decoded.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    decoded
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    (byte as char).to_digit(16).map(|digit| digit as u8)
+}
+
+/// A native string of PEP 3333: each byte is the character of the same number.
+#[inline]
+fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    super::ffi::latin1(py, bytes)
+}
+
+/// The values of `names` in an environ, for an access log that asks for them: those that are `str` or `bytes`.
+pub(super) fn values(environ: &Bound<'_, PyDict>, names: &[String]) -> Vec<Option<Vec<u8>>> {
+    let value = |name: &String| {
+        let value = environ.get_item(name).ok()??;
+        if let Ok(text) = value.cast::<PyString>() {
+            return Some(text.to_string_lossy().into_owned().into_bytes());
+        }
+        value.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes().to_vec())
+    };
+    names.iter().map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_names_become_keys() {
+        let cases = [
+            ("Host", Some("HTTP_HOST")),
+            ("accept-Language", Some("HTTP_ACCEPT_LANGUAGE")),
+            ("Content-Type", Some("CONTENT_TYPE")),
+            ("content-length", Some("CONTENT_LENGTH")),
+            ("Content_Length", None),
+            ("X_Forwarded-For", None),
+            ("Transfer-Encoding", None),
+            ("PATH-INFO", Some("HTTP_PATH_INFO")),
+        ];
+        for (name, key) in cases {
+            assert_eq!(environ_key(name.as_bytes()).as_deref(), key, "{name}");
+        }
+    }
+
+    #[test]
+    fn percent_decoding() {
+        let cases: [(&str, &[u8]); 7] = [
+            ("/plain", b"/plain"),
+            ("/%41%62", b"/Ab"),
+            ("/caf%C3%a9", b"/caf\xc3\xa9"),
+            ("/%", b"/%"),
+            ("/%4", b"/%4"),
+            ("/%zz%2F", b"/%zz/"),
+            ("/%+1%00", b"/%+1\0"),
+        ];
+        for (path, decoded) in cases {
+            assert_eq!(percent_decode(path.as_bytes()), decoded, "{path}");
+        }
+    }
+}

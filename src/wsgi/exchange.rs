@@ -1,0 +1,253 @@
+//! One response on its way: what `start_response` said, what has been framed, and where it goes.
+//!
+//! The application thread, `start_response` and `write` meet here, under a lock that is never held while Python runs.
+
+use crate::http::date::DateLines;
+use crate::http::response::{BodyEnd, HeadError, ResponseEncoder, ResponseHead, ResponseTo, push_plain};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// Where a response goes; the worker implements it over a client's socket.
+pub trait Output: Send {
+    /// The bytes behind everything queued so far; what is appended here will be sent.
+    fn buffer(&mut self) -> &mut Vec<u8>;
+
+    /// Queues the first `length` bytes of `object` to be sent from where they lie. `length` is not 0.
+    fn hold(&mut self, object: &Bound<'_, PyBytes>, length: usize);
+
+    /// Sends what the client takes; waits for it, detached from Python, while too much is queued.
+    ///
+    /// # Errors
+    /// The client takes nothing any more.
+    fn flush(&mut self, py: Python<'_>) -> Result<(), ClientGone>;
+}
+
+/// The client has closed its connection or stopped reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientGone;
+
+/// Pieces up to this size are copied behind the head, so that both leave in one `send`; longer ones are sent from
+/// where they lie.
+const COPY_BYTES_MAX: usize = 32 * 1024;
+
+/// The response of the request that is in the application, if one is.
+#[derive(Debug)]
+pub struct Exchange<O: ?Sized = dyn Output> {
+    state: State,
+    /// What `start_response` said last.
+    head: ResponseHead,
+    to: ResponseTo,
+    /// The Date of this second; the worker sets it.
+    pub date: DateLines,
+    /// Send each piece as soon as it is framed, even the last one: calls have been slow lately, so that nothing must
+    /// wait for one to return.
+    pub is_eager: bool,
+    /// Bytes that the application produced past its Content-Length.
+    excess_bytes: u64,
+    is_client_gone: bool,
+    /// Which pair of Python callables belongs to this exchange; an older pair that an application kept does not.
+    pub(super) generation: u64,
+    /// The `write` of that pair, which `start_response` returns.
+    pub(super) write: Option<Py<PyAny>>,
+    /// The socket side, set up by the worker around each request.
+    pub output: O,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No request is in the application: whoever calls `start_response` or `write` is late.
+    Idle,
+    /// The application has not called `start_response`.
+    Fresh,
+    /// It has; nothing of the head has been framed, so it may still be replaced.
+    Started,
+    /// The head has been framed.
+    Begun(ResponseEncoder),
+    /// The body has been framed to its end, too.
+    Ended(ResponseEncoder, BodyEnd),
+}
+
+/// Why something could not be added to a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PushError {
+    /// A piece of body came before `start_response`.
+    NotStarted,
+    /// The request that this response belonged to is over.
+    Over,
+    /// The client went away.
+    ClientGone,
+}
+
+impl<O: Output> Exchange<O> {
+    /// Without a request yet.
+    pub fn new(output: O) -> Self {
+        let to = ResponseTo { is_head: false, version: crate::http::Version::Http11, persists: false };
+        Self {
+            state: State::Idle,
+            head: ResponseHead::default(),
+            to,
+            date: DateLines::default(),
+            is_eager: false,
+            excess_bytes: 0,
+            is_client_gone: false,
+            generation: 0,
+            write: None,
+            output,
+        }
+    }
+}
+
+impl<O: Output + ?Sized> Exchange<O> {
+    /// A request goes into the application.
+    pub(super) fn open(&mut self, to: ResponseTo) {
+        self.state = State::Fresh;
+        self.head.clear();
+        self.to = to;
+        self.excess_bytes = 0;
+        self.is_client_gone = false;
+    }
+
+    /// The request has left the application. Returns the status and the number of body bytes; without a response
+    /// the status is 0.
+    pub(super) fn close(&mut self) -> (u16, u64) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Idle | State::Fresh | State::Started => (0, 0),
+            State::Begun(encoder) | State::Ended(encoder, _) => (encoder.status(), encoder.body_bytes()),
+        }
+    }
+
+    /// How the body came out, and whether the head told the peer that the connection persists; `None` while the body
+    /// is not framed to its end.
+    pub(super) fn ended(&mut self) -> Option<(BodyEnd, bool)> {
+        match &self.state {
+            State::Ended(encoder, end) => Some((*end, encoder.persists())),
+            State::Idle | State::Fresh | State::Started | State::Begun(_) => None,
+        }
+    }
+
+    /// Whether a request is in the application, and was given the callables of this generation.
+    pub(super) fn is_open_for(&self, generation: u64) -> bool {
+        !matches!(self.state, State::Idle) && generation == self.generation
+    }
+
+    /// Whether `start_response` has been called.
+    pub(super) fn is_started(&self) -> bool {
+        !matches!(self.state, State::Idle | State::Fresh)
+    }
+
+    /// Whether part of the response has been framed, so that it can be neither replaced nor taken back.
+    pub(super) fn is_begun(&self) -> bool {
+        matches!(self.state, State::Begun(_) | State::Ended(..))
+    }
+
+    /// Whether nothing that the application may still yield belongs on the wire.
+    pub(super) fn is_full(&self) -> bool {
+        match &self.state {
+            State::Begun(encoder) => encoder.is_full(),
+            State::Ended(..) => true,
+            State::Idle | State::Fresh | State::Started => false,
+        }
+    }
+
+    pub(super) fn excess_bytes(&self) -> u64 {
+        self.excess_bytes
+    }
+
+    /// The head as `start_response` gives it; a head that is found unsound leaves the response as if never started.
+    pub(super) fn start<E>(
+        &mut self,
+        status: &[u8],
+        fields: impl FnOnce(&mut ResponseHead) -> Result<(), E>,
+        wrap: impl FnOnce(HeadError) -> E,
+    ) -> Result<(), E> {
+        self.state = State::Fresh;
+        self.head.start(status).map_err(wrap)?;
+        fields(&mut self.head)?;
+        self.state = State::Started;
+        Ok(())
+    }
+
+    /// Frames a piece of the body, and the head before it if it is the first. `only` says that no other piece comes.
+    #[inline]
+    pub(super) fn push(&mut self, piece: &Bound<'_, PyBytes>, only: bool) -> Result<(), PushError> {
+        let bytes = piece.as_bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let known_length = only.then_some(bytes.len() as u64);
+        let encoder = begin(&mut self.state, &self.head, self.to, known_length, &self.date, self.output.buffer())?;
+        let admitted = encoder.admit(bytes.len());
+        if admitted < bytes.len() && !self.to.is_head {
+            self.excess_bytes += (bytes.len() - admitted) as u64;
+        }
+        if admitted == 0 {
+            return Ok(());
+        }
+        encoder.open(admitted, self.output.buffer());
+        if admitted <= COPY_BYTES_MAX {
+            self.output.buffer().extend_from_slice(&bytes[..admitted]);
+        } else {
+            self.output.hold(piece, admitted);
+        }
+        encoder.close(self.output.buffer());
+        Ok(())
+    }
+
+    /// Frames the end of the body, and an empty one if there was no piece.
+    pub(super) fn end(&mut self) -> Result<(), PushError> {
+        begin(&mut self.state, &self.head, self.to, Some(0), &self.date, self.output.buffer())?;
+        if let State::Begun(encoder) = std::mem::replace(&mut self.state, State::Idle) {
+            let end = encoder.end(self.output.buffer());
+            self.state = State::Ended(encoder, end);
+        }
+        Ok(())
+    }
+
+    /// Frames a whole response of the server's own in place of the application's, of which nothing has been framed.
+    pub(super) fn replace(&mut self, status: u16) {
+        debug_assert!(!self.is_begun());
+        self.head.clear();
+        let encoder = push_plain(status, "", self.to, &self.date, self.output.buffer());
+        self.state = State::Ended(encoder, BodyEnd::Complete);
+    }
+
+    /// Sends what has been framed.
+    pub(super) fn flush(&mut self, py: Python<'_>) -> Result<(), PushError> {
+        self.output.flush(py).map_err(|ClientGone| {
+            self.is_client_gone = true;
+            PushError::ClientGone
+        })
+    }
+
+    /// Whether a flush found that the client had gone.
+    pub(super) fn is_client_gone(&self) -> bool {
+        self.is_client_gone
+    }
+
+    /// The fields that the application gave, for the access log; valid until the next request.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+}
+
+/// The encoder of a response that has begun or begins now. Takes the fields apart, for the borrow checker.
+#[inline]
+fn begin<'s>(
+    state: &'s mut State,
+    head: &ResponseHead,
+    to: ResponseTo,
+    known_length: Option<u64>,
+    date: &DateLines,
+    out: &mut Vec<u8>,
+) -> Result<&'s mut ResponseEncoder, PushError> {
+    match state {
+        State::Idle => return Err(PushError::Over),
+        State::Fresh => return Err(PushError::NotStarted),
+        State::Started => *state = State::Begun(ResponseEncoder::begin(head, to, known_length, date, out)),
+        State::Begun(_) | State::Ended(..) => {}
+    }
+    match state {
+        State::Begun(encoder) | State::Ended(encoder, _) => Ok(encoder),
+        State::Idle | State::Fresh | State::Started => Err(PushError::NotStarted),
+    }
+}

@@ -1,0 +1,275 @@
+//! [`Handler`]: one request → the application → a response in the [`Exchange`]. What PEP 3333 asks of a server's
+//! main loop is here.
+
+use super::environ::{self, EnvironFactory, HeaderNames, PeerNames, ServerNames};
+use super::exchange::{Exchange, Output, PushError};
+use super::ffi;
+use super::start_response::{Callables, SharedExchange};
+use super::traceback;
+use crate::http::Request;
+use crate::http::response::{BodyEnd, ResponseTo};
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Calls one application, from one thread.
+pub struct Handler {
+    application: Py<PyAny>,
+    environs: Vec<EnvironFactory>,
+    names: HeaderNames,
+    exchange: SharedExchange,
+    callables: Callables,
+    /// Keys whose values an access log wants.
+    logged_keys: Vec<String>,
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status that was sent.
+    pub status: u16,
+    /// Body bytes produced, without framing.
+    pub body_bytes: u64,
+    /// What must happen to the connection.
+    pub then: Then,
+    /// The value of each logged key that the environ has at the end, as text.
+    pub logged_values: Vec<Option<Vec<u8>>>,
+}
+
+/// What must happen to a connection when its response has been queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The next request may be read.
+    Persist,
+    /// It closes when the response has been sent.
+    Close,
+    /// The response is not what its head promised, or nobody reads it: the connection closes at once, so that the
+    /// client can tell.
+    Cut,
+}
+
+/// Why walking the iterable ended early.
+enum Stop {
+    /// The application raised, or did something that PEP 3333 forbids.
+    Raised(PyErr),
+    ClientGone,
+}
+
+impl From<PyErr> for Stop {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl From<PushError> for Stop {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::ClientGone => Self::ClientGone,
+            PushError::NotStarted | PushError::Over => Self::Raised(PyAssertionError::new_err(
+                "the application returned its response without calling start_response()",
+            )),
+        }
+    }
+}
+
+impl Handler {
+    /// `servers` are the listeners, whose index each request names. Responses are framed into `exchange`.
+    ///
+    /// # Errors
+    /// Python is out of memory.
+    pub fn new<O: Output + 'static>(
+        py: Python<'_>,
+        application: Py<PyAny>,
+        servers: &[ServerNames],
+        logged_keys: Vec<String>,
+        exchange: Arc<Mutex<Exchange<O>>>,
+    ) -> PyResult<Self> {
+        let exchange: SharedExchange = exchange;
+        Ok(Self {
+            application,
+            environs: servers.iter().map(|server| EnvironFactory::new(py, server)).collect::<PyResult<_>>()?,
+            names: HeaderNames::new(py)?,
+            callables: Callables::new(py, &exchange)?,
+            exchange,
+            logged_keys,
+        })
+    }
+
+    /// Answers one complete request. When it returns, the response is queued in the exchange's output, and sent as
+    /// far as PEP 3333 asks; the iterable is closed, and nothing of the request is referred to.
+    pub fn handle(
+        &mut self,
+        py: Python<'_>,
+        request: &Request<'_>,
+        listener: usize,
+        peer: &PeerNames,
+        body: Vec<u8>,
+        persists: bool,
+    ) -> Outcome {
+        let is_head = request.method() == b"HEAD";
+        self.lock().open(ResponseTo { is_head, version: request.version(), persists });
+        let environ = self.environs[listener].environ(py, &mut self.names, request, peer, body);
+        let stopped = match &environ {
+            Ok(environ) => self.call(py, environ).err(),
+            Err(error) => Some(Stop::Raised(error.clone_ref(py))),
+        };
+        let logged_values = match &environ {
+            Ok(environ) if !self.logged_keys.is_empty() => environ::values(environ, &self.logged_keys),
+            _ => Vec::new(),
+        };
+        let then = match stopped {
+            None => self.settle(request),
+            Some(Stop::ClientGone) => Then::Cut,
+            Some(Stop::Raised(error)) => self.fail(py, request, &error),
+        };
+        self.finish(py, then, logged_values)
+    }
+
+    fn call(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> Result<(), Stop> {
+        let iterable = self.application.bind(py).call1((environ, &self.callables.start_response))?;
+        // The two kinds that need no close and whose pieces are all there already.
+        if let Ok(list) = iterable.cast_exact::<PyList>() {
+            return self.walk_items(py, list.len(), |index| list.get_item(index));
+        }
+        if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
+            return self.walk_items(py, tuple.len(), |index| tuple.get_item(index));
+        }
+        let walked = self.walk(py, &iterable);
+        let closed = close(&iterable);
+        walked?;
+        Ok(closed?)
+    }
+
+    /// All pieces are at hand, so they leave together.
+    fn walk_items<'py>(
+        &self,
+        py: Python<'py>,
+        length: usize,
+        item: impl Fn(usize) -> PyResult<Bound<'py, PyAny>>,
+    ) -> Result<(), Stop> {
+        // Before a byte is framed, so that a wrong piece behind a right one is still answered with a 500.
+        for index in 1..length {
+            as_bytes(&item(index)?)?;
+        }
+        let mut exchange = self.lock();
+        for index in 0..length {
+            exchange.push(as_bytes(&item(index)?)?, length == 1)?;
+        }
+        exchange.end()?;
+        if exchange.is_eager {
+            exchange.flush(py)?;
+        }
+        Ok(())
+    }
+
+    /// Each piece is on its way before the next one is asked for.
+    fn walk(&self, py: Python<'_>, iterable: &Bound<'_, PyAny>) -> Result<(), Stop> {
+        let iterator = PyIterator::from_object(iterable)?;
+        let is_generator = ffi::is_generator(&iterator);
+        for item in iterator {
+            let item = item?;
+            let mut exchange = self.lock();
+            exchange.push(as_bytes(&item)?, false)?;
+            // With its Content-Length reached, the response is finished but for the end of the iterable, and may
+            // leave with others. Only a generator is known to have code behind its last piece.
+            if !exchange.is_full() || is_generator || exchange.is_eager {
+                exchange.flush(py)?;
+            }
+            // Past its Content-Length an iterable may go on for ever.
+            if exchange.excess_bytes() > 0 {
+                break;
+            }
+        }
+        let mut exchange = self.lock();
+        exchange.end()?;
+        // What `close` does may take long.
+        if exchange.is_eager || is_generator {
+            exchange.flush(py)?;
+        }
+        Ok(())
+    }
+
+    /// The application is done: whether it kept the promise of its Content-Length.
+    fn settle(&self, request: &Request<'_>) -> Then {
+        let mut exchange = self.lock();
+        let excess_bytes = exchange.excess_bytes();
+        if excess_bytes > 0 {
+            log::warn!("{}: the application yielded more than its Content-Length; the rest was cut", line(request));
+        }
+        match exchange.ended() {
+            Some((BodyEnd::Complete, true)) => Then::Persist,
+            Some((BodyEnd::Complete, false)) => Then::Close,
+            Some((BodyEnd::Short(missing), _)) => {
+                log::error!(
+                    "{}: the application yielded {missing} bytes less than its Content-Length; connection cut",
+                    line(request)
+                );
+                Then::Cut
+            }
+            None => Then::Cut,
+        }
+    }
+
+    /// The application raised: a 500 if nothing has been framed yet, else the client must be able to tell.
+    fn fail(&self, py: Python<'_>, request: &Request<'_>, error: &PyErr) -> Then {
+        if self.lock().is_client_gone() {
+            log::debug!("{}: the client went away while the application wrote", line(request));
+            return Then::Cut;
+        }
+        log::error!("{}: the application raised\n{}", line(request), traceback::render(py, error));
+        let mut exchange = self.lock();
+        if !exchange.is_begun() {
+            exchange.replace(500);
+        }
+        match exchange.ended() {
+            // Also where only `close` raised, behind a complete response.
+            Some((BodyEnd::Complete, true)) => Then::Persist,
+            Some((BodyEnd::Complete, false)) => Then::Close,
+            Some((BodyEnd::Short(_), _)) | None => Then::Cut,
+        }
+    }
+
+    fn finish(&mut self, py: Python<'_>, then: Then, logged_values: Vec<Option<Vec<u8>>>) -> Outcome {
+        let mut exchange = self.lock();
+        let (status, body_bytes) = exchange.close();
+        let are_free = self.callables.are_free(py, exchange.write.as_ref());
+        drop(exchange);
+        if !are_free {
+            self.renew_callables(py);
+        }
+        Outcome { status, body_bytes, then, logged_values }
+    }
+
+    /// The application has kept a callable; it becomes void, and the next request gets new ones.
+    fn renew_callables(&mut self, py: Python<'_>) {
+        match Callables::new(py, &self.exchange) {
+            Ok(callables) => self.callables = callables,
+            Err(error) => log::error!("no new start_response: {error}"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Exchange<dyn Output>> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn as_bytes<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
+    item.cast::<PyBytes>().map_err(|_| {
+        let kind = item.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+        PyTypeError::new_err(format!("the application yielded {kind}, where bytes are wanted"))
+    })
+}
+
+/// Calls `close` if the iterable has it. Called once per iterable, whatever happened to its pieces.
+fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Some(close) = iterable.getattr_opt(pyo3::intern!(iterable.py(), "close"))? {
+        close.call0()?;
+    }
+    Ok(())
+}
+
+/// The request in a log line.
+fn line(request: &Request<'_>) -> String {
+    format!("{} {}", request.method().escape_ascii(), request.target().escape_ascii())
+}

@@ -1,0 +1,224 @@
+//! Which CPython runs the application, and starting it.
+//!
+//! CPython by itself ignores `VIRTUAL_ENV`, and nothing in it checks that an environment fits the library that is
+//! loaded; both happen here.
+
+use super::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A Python that was chosen and fits this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// The unresolved path that becomes `sys.executable`; `None` where CPython finds its own.
+    executable: Option<PathBuf>,
+    is_virtual: bool,
+}
+
+/// Why no interpreter can be started.
+#[derive(Debug, PartialEq, Eq)]
+pub enum InterpreterError {
+    /// `--python` names nothing that can be run.
+    NotFound(PathBuf),
+    /// The virtual environment belongs to another version of CPython.
+    Version {
+        /// The environment's folder.
+        environment: PathBuf,
+        /// Its version, `major.minor`.
+        found: String,
+    },
+    /// CPython refuses.
+    Start(String),
+}
+
+impl fmt::Display for InterpreterError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(path) => write!(out, "--python {}: not an executable file", path.display()),
+            Self::Version { environment, found } => write!(
+                out,
+                "the virtual environment {} has Python {found}, but this minicorn was built for Python {}: choose \
+                 another environment with --python or VIRTUAL_ENV, or build minicorn for Python {found}",
+                environment.display(),
+                major_minor(),
+            ),
+            Self::Start(message) => write!(out, "Python does not start: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for InterpreterError {}
+
+/// `3.11.7`: the version of the libpython that is loaded.
+pub fn version() -> &'static str {
+    ffi::version().split(' ').next().unwrap_or("unknown")
+}
+
+fn major_minor() -> &'static str {
+    let version = version();
+    let end = version.match_indices('.').nth(1).map_or(version.len(), |(dot, _)| dot);
+    &version[..end]
+}
+
+impl Interpreter {
+    /// Chooses by `--python`, else `VIRTUAL_ENV`, `CONDA_PREFIX`, `./.venv`, else a `python3` on `PATH` that has the
+    /// standard library of this version beside it.
+    ///
+    /// # Errors
+    /// The choice cannot be run, or is an environment of another version.
+    pub fn choose(python: Option<&Path>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, InterpreterError> {
+        let folder = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let candidate = if let Some(python) = python {
+            Some(given(python, environment("PATH"))?)
+        } else {
+            [folder("VIRTUAL_ENV"), folder("CONDA_PREFIX"), Some(PathBuf::from(".venv"))]
+                .into_iter()
+                .flatten()
+                .map(|environment| environment.join("bin/python"))
+                .find(|python| is_executable(python))
+        };
+        if let Some(python) = candidate {
+            let python = std::path::absolute(&python).unwrap_or(python);
+            let is_virtual = check_version(&python)?;
+            return Ok(Self { executable: Some(python), is_virtual });
+        }
+        let executable = search(environment("PATH"), "python3").into_iter().find(|python| has_standard_library(python));
+        Ok(Self { executable, is_virtual: false })
+    }
+
+    /// Starts CPython in this thread. `argv` becomes `sys.argv`; `path` goes to the front of `sys.path`, in its order.
+    ///
+    /// # Errors
+    /// CPython says why not.
+    pub fn start(&self, argv: &[OsString], path: &[PathBuf]) -> Result<(), InterpreterError> {
+        let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(|error| Self::refused(&error));
+        let executable = self.executable.as_ref().map(|python| c_string(python.as_os_str())).transpose()?;
+        let argv = argv.iter().map(|argument| c_string(argument)).collect::<Result<_, _>>()?;
+        ffi::start(&ffi::Start { executable, argv }).map_err(InterpreterError::Start)?;
+        Python::attach(|py| prepare(py, path)).map_err(|error| Self::refused(&error))
+    }
+
+    fn refused(error: &dyn fmt::Display) -> InterpreterError {
+        InterpreterError::Start(error.to_string())
+    }
+
+    /// Whether a virtual environment was chosen: `PYTHONHOME`, which would override it, must go then.
+    pub fn is_virtual(&self) -> bool {
+        self.is_virtual
+    }
+
+    /// The path that becomes `sys.executable`, or a word for CPython's own.
+    pub fn describe(&self) -> String {
+        self.executable.as_ref().map_or_else(|| "the built-in default".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// Ends the interpreter if [`Interpreter::start`] has started it: threads are waited for, `atexit` functions run. No
+/// Python object may be touched afterwards.
+pub fn finalize() {
+    ffi::finalize();
+}
+
+fn prepare(py: Python<'_>, path: &[PathBuf]) -> PyResult<()> {
+    let sys_path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
+    for (index, folder) in path.iter().enumerate() {
+        sys_path.insert(index, folder.as_os_str())?;
+    }
+    // A crash in C code then leaves the Python stacks on stderr. Without a usable stderr that is not to be had.
+    if let Err(error) = py.import("faulthandler").and_then(|module| module.call_method0("enable")) {
+        log::debug!("no stacks will be printed on a crash: {error}");
+    }
+    Ok(())
+}
+
+/// `--python` may be a path, a name on PATH, or the folder of an environment.
+fn given(python: &Path, path: Option<OsString>) -> Result<PathBuf, InterpreterError> {
+    if python.is_dir() {
+        let inside = python.join("bin/python");
+        return if is_executable(&inside) { Ok(inside) } else { Err(InterpreterError::NotFound(python.to_owned())) };
+    }
+    if python.components().count() > 1 {
+        return if is_executable(python) { Ok(python.to_owned()) } else { Err(InterpreterError::NotFound(python.to_owned())) };
+    }
+    let found = search(path, python).into_iter().next();
+    found.ok_or_else(|| InterpreterError::NotFound(python.to_owned()))
+}
+
+fn search(path: Option<OsString>, name: impl AsRef<Path>) -> Vec<PathBuf> {
+    let Some(path) = path else { return Vec::new() };
+    std::env::split_paths(&path).map(|folder| folder.join(name.as_ref())).filter(|file| is_executable(file)).collect()
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// Compares `pyvenv.cfg` with the libpython that is loaded. Says whether there is one.
+fn check_version(python: &Path) -> Result<bool, InterpreterError> {
+    // As CPython: beside the executable, or one folder up.
+    let folders = python.ancestors().skip(1).take(2);
+    for folder in folders {
+        let Ok(text) = std::fs::read_to_string(folder.join("pyvenv.cfg")) else { continue };
+        return match environment_version(&text) {
+            Some(found) if found != major_minor() => {
+                Err(InterpreterError::Version { environment: folder.to_owned(), found })
+            }
+            _ => Ok(true),
+        };
+    }
+    Ok(false)
+}
+
+/// `major.minor` out of pyvenv.cfg: `version = 3.11.7` of venv, `version_info = 3.11.7.final.0` of virtualenv and uv.
+fn environment_version(text: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        matches!(key.trim(), "version" | "version_info").then(|| value.trim())
+    })?;
+    let mut parts = value.split('.');
+    Some(format!("{}.{}", parts.next()?, parts.next()?))
+}
+
+/// Debian's `python3` has no business with a libpython of another version that was built elsewhere.
+fn has_standard_library(python: &Path) -> bool {
+    let Some(prefix) = python.ancestors().nth(2) else { return false };
+    prefix.join("lib").join(format!("python{}", major_minor())).join("os.py").is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_environments() {
+        assert_eq!(environment_version("home = /usr/bin\nversion = 3.11.7\n"), Some("3.11".to_owned()));
+        assert_eq!(environment_version("version_info=3.12.1.final.0\n"), Some("3.12".to_owned()));
+        assert_eq!(environment_version("home = /usr/bin\n"), None);
+    }
+
+    #[test]
+    fn an_environment_of_another_version_is_refused() {
+        let folder = std::env::temp_dir().join(format!("minicorn-venv-{}", std::process::id()));
+        let python = folder.join("bin/python");
+        std::fs::create_dir_all(folder.join("bin")).expect("a folder");
+        std::os::unix::fs::symlink("/bin/sh", &python).expect("a link");
+        std::fs::write(folder.join("pyvenv.cfg"), "version = 2.7.18\n").expect("a file");
+        let none = |_: &str| None;
+        let virtual_env = |name: &str| (name == "VIRTUAL_ENV").then(|| folder.clone().into_os_string());
+        let expected = InterpreterError::Version { environment: folder.clone(), found: "2.7".to_owned() };
+        assert_eq!(Interpreter::choose(Some(&python), &none), Err(expected));
+        assert!(Interpreter::choose(None, &virtual_env).is_err());
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn a_python_that_is_not_there_is_named() {
+        let error = Interpreter::choose(Some(Path::new("no/such/python")), &|_| None).expect_err("refused");
+        assert_eq!(error.to_string(), "--python no/such/python: not an executable file");
+    }
+}
