@@ -1,0 +1,155 @@
+//! Stream sockets that do not block: accept, receive, send, close.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use nix::sys::socket::{self, MsgFlags, Shutdown, SockaddrLike, SockaddrStorage};
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over a unix socket; the peer has no address.
+    Unix,
+}
+
+/// An accepted connection: non-blocking, close-on-exec.
+#[derive(Debug)]
+pub struct Stream(OwnedFd);
+
+/// How an attempt at I/O ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// So many bytes went over; 0 received bytes are the peer's end.
+    Bytes(usize),
+    /// Nothing now; epoll will tell.
+    NotNow,
+    /// The connection is broken.
+    Broken,
+}
+
+/// Why no connection was accepted.
+#[derive(Debug)]
+pub enum AcceptError {
+    /// None is waiting.
+    NotNow,
+    /// The peer went away while it waited; the next one can be tried at once.
+    Aborted,
+    /// Out of descriptors, or of memory for sockets. The connection goes on waiting.
+    Exhausted(io::Error),
+    /// Something else.
+    Other(io::Error),
+}
+
+/// Accepts one connection.
+///
+/// # Errors
+/// See [`AcceptError`].
+pub fn accept(listener: BorrowedFd<'_>) -> Result<(Stream, Peer), AcceptError> {
+    // nix's accept4 does not return the address, and asking for it afterwards is a system call more.
+    // SAFETY: sockaddr_storage is plain data, for which zeros are valid.
+    let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut length = mem::size_of_val(&address) as libc::socklen_t;
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel writes at most `length` bytes to `address`, and both live through the call.
+    let accepted = unsafe { libc::accept4(listener.as_raw_fd(), (&raw mut address).cast(), &raw mut length, flags) };
+    if accepted < 0 {
+        return Err(accept_error(Errno::last()));
+    }
+    // SAFETY: accept4 has just given this descriptor to us alone.
+    let stream = Stream(unsafe { OwnedFd::from_raw_fd(accepted) });
+    // SAFETY: the kernel has filled in an address of `length` bytes with its family.
+    let address = unsafe { SockaddrStorage::from_raw((&raw const address).cast(), Some(length)) };
+    Ok((stream, peer(address.as_ref())))
+}
+
+fn peer(address: Option<&SockaddrStorage>) -> Peer {
+    let v4 = address.and_then(|address| address.as_sockaddr_in());
+    let v6 = address.and_then(|address| address.as_sockaddr_in6());
+    match (v4, v6) {
+        (Some(v4), _) => Peer::Tcp(SocketAddr::V4(SocketAddrV4::from(*v4))),
+        (_, Some(v6)) => Peer::Tcp(SocketAddr::V6(SocketAddrV6::from(*v6))),
+        (None, None) => Peer::Unix,
+    }
+}
+
+fn accept_error(errno: Errno) -> AcceptError {
+    match errno {
+        Errno::EAGAIN => AcceptError::NotNow,
+        // accept(2): errors already pending on the new socket are to be treated like EAGAIN, by trying again.
+        Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM | Errno::EPROTO | Errno::ENETDOWN | Errno::ENOPROTOOPT
+        | Errno::EHOSTDOWN | Errno::ENONET | Errno::EHOSTUNREACH | Errno::EOPNOTSUPP | Errno::ENETUNREACH => {
+            AcceptError::Aborted
+        }
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => AcceptError::Exhausted(errno.into()),
+        _ => AcceptError::Other(errno.into()),
+    }
+}
+
+/// Pieces that one system call takes.
+pub const PIECES_MAX: usize = 16;
+
+impl Stream {
+    /// Receives into the front of `room`, which is not empty.
+    #[inline]
+    pub fn receive(&self, room: &mut [u8]) -> Attempt {
+        attempt(|| socket::recv(self.0.as_raw_fd(), room, MsgFlags::empty()))
+    }
+
+    /// Sends from the front of `bytes`, which is not empty. A broken connection makes no signal.
+    #[inline]
+    pub fn send(&self, bytes: &[u8]) -> Attempt {
+        attempt(|| socket::send(self.0.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL))
+    }
+
+    /// Sends from up to [`PIECES_MAX`] pieces with one call.
+    pub fn send_pieces(&self, pieces: &[IoSlice<'_>]) -> Attempt {
+        attempt(|| socket::sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], MsgFlags::MSG_NOSIGNAL, None))
+    }
+
+    /// Says that nothing more will be sent. Reading goes on.
+    pub fn end_sending(&self) {
+        // A connection that is broken already needs no end.
+        let _ = socket::shutdown(self.0.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Waits until more can be sent, or the connection breaks; `false` if `time` passes first. `None` is without end.
+    pub fn wait_writable(&self, time: Option<Duration>) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let start = std::time::Instant::now();
+        loop {
+            let left = time.map(|time| time.saturating_sub(start.elapsed()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut watched, timeout) {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return false,
+                Ok(0) | Err(Errno::EINTR) => {}
+                // After another error the next send will tell.
+                Ok(_) | Err(_) => return true,
+            }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[inline]
+fn attempt(mut call: impl FnMut() -> nix::Result<usize>) -> Attempt {
+    loop {
+        match call() {
+            Ok(count) => return Attempt::Bytes(count),
+            Err(Errno::EAGAIN) => return Attempt::NotNow,
+            Err(Errno::EINTR) => {}
+            Err(_) => return Attempt::Broken,
+        }
+    }
+}
