@@ -1,0 +1,207 @@
+//! The error log: one event, one line, one write. The access log is in [`access`].
+//!
+//! ```text
+//! [2026-11-21 05:14:49 +0000] [INFO] master pid=4240 listening on http://127.0.0.1:8000
+//! [2026-11-21 05:14:50 +0000] [WARNING] worker=3 pid=4242 out of file descriptors: accepting is paused
+//! ```
+//!
+//! The time and the level are written as gunicorn writes them. Modules speak through the `log` crate's macros; `error!` stands for
+//! gunicorn's CRITICAL too. A message of several lines (a traceback) is one write, and its further lines begin with a tab.
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+mod digits;
+mod escape;
+mod output;
+mod stamp;
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use env_logger::{Builder, Target};
+use log::{Level, LevelFilter, Record};
+
+use self::digits::push_decimal;
+pub use self::escape::Printable;
+use self::output::Output;
+use crate::settings::LogTarget;
+use crate::sys::clock::{coarse_now, local_time};
+
+/// Who writes to the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The parent process.
+    Master,
+    /// The worker of this number.
+    Worker(u32),
+}
+
+/// Sends what the `log` macros say, from `level` up, to `target`. Called once, before there is a second thread.
+///
+/// # Errors
+/// The target cannot be opened; or a logger is installed already.
+pub fn init(level: LevelFilter, target: &LogTarget) -> io::Result<()> {
+    match Output::open(target)? {
+        Some(output) => builder(level, output).try_init().map_err(io::Error::other),
+        None => Ok(()),
+    }
+}
+
+fn builder(level: LevelFilter, output: Output) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .filter_level(level)
+        .format(|line, record| line.write_all(&render(coarse_now().seconds, identity(), record)))
+        .target(Target::Pipe(Box::new(LineWriter(output))));
+    builder
+}
+
+/// Says who this process is. A child calls it after the fork, before its first line.
+pub fn set_identity(identity: Identity) {
+    let number = match identity {
+        Identity::Master => MASTER,
+        Identity::Worker(number) => number,
+    };
+    IDENTITY.store(number, Ordering::Relaxed);
+    PID.store(std::process::id(), Ordering::Relaxed);
+}
+
+/// Who this process is.
+fn identity() -> Identity {
+    match IDENTITY.load(Ordering::Relaxed) {
+        MASTER => Identity::Master,
+        number => Identity::Worker(number),
+    }
+}
+
+/// This process, without the system call that `std::process::id` is.
+fn pid() -> u32 {
+    match PID.load(Ordering::Relaxed) {
+        0 => std::process::id(),
+        pid => pid,
+    }
+}
+
+/// The number that no worker has.
+const MASTER: u32 = u32::MAX;
+static IDENTITY: AtomicU32 = AtomicU32::new(MASTER);
+static PID: AtomicU32 = AtomicU32::new(0);
+
+/// The whole line of an event.
+fn render(seconds: i64, identity: Identity, record: &Record<'_>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(128);
+    stamp::push_bracketed(&mut line, &local_time(seconds));
+    line.extend_from_slice(b" [");
+    line.extend_from_slice(level_name(record.level()).as_bytes());
+    line.extend_from_slice(b"] ");
+    push_identity(&mut line, identity);
+    match record.args().as_str() {
+        Some(message) => escape::push_message(&mut line, message),
+        None => escape::push_message(&mut line, &record.args().to_string()),
+    }
+    line.push(b'\n');
+    line
+}
+
+/// The names of Python's logging, which gunicorn's readers expect.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "ERROR",
+        Level::Warn => "WARNING",
+        Level::Info => "INFO",
+        Level::Debug | Level::Trace => "DEBUG",
+    }
+}
+
+/// `worker=3 pid=4242 ` or `master pid=4240 `. The pid is asked for anew: an application may have forked by itself.
+fn push_identity(out: &mut Vec<u8>, identity: Identity) {
+    match identity {
+        Identity::Master => out.extend_from_slice(b"master"),
+        Identity::Worker(number) => {
+            out.extend_from_slice(b"worker=");
+            push_decimal(out, u64::from(number));
+        }
+    }
+    out.extend_from_slice(b" pid=");
+    push_decimal(out, u64::from(std::process::id()));
+    out.push(b' ');
+}
+
+/// Hands env_logger's lines to an [`Output`]. A line that cannot be written is lost: there is no further log to tell it to.
+struct LineWriter(Output);
+
+impl Write for LineWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_whole(line).map_err(|failure| failure.error)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::UnixDatagram;
+
+    use log::Log;
+
+    use super::*;
+
+    fn line(identity: Identity, level: Level, message: &str) -> String {
+        let line = render(0, identity, &Record::builder().level(level).args(format_args!("{message}")).build());
+        String::from_utf8(line).expect("messages are text")
+    }
+
+    #[test]
+    fn a_line_says_when_how_bad_who_and_what() {
+        let mut time = Vec::new();
+        stamp::push_bracketed(&mut time, &local_time(0));
+        let time = String::from_utf8(time).expect("ASCII");
+        let pid = std::process::id();
+        let cases = [
+            (Identity::Master, Level::Info, format!("{time} [INFO] master pid={pid} hello\n")),
+            (Identity::Worker(3), Level::Warn, format!("{time} [WARNING] worker=3 pid={pid} hello\n")),
+            (Identity::Worker(0), Level::Error, format!("{time} [ERROR] worker=0 pid={pid} hello\n")),
+            (Identity::Worker(12), Level::Debug, format!("{time} [DEBUG] worker=12 pid={pid} hello\n")),
+            (Identity::Master, Level::Trace, format!("{time} [DEBUG] master pid={pid} hello\n")),
+        ];
+        for (identity, level, expected) in cases {
+            assert_eq!(line(identity, level, "hello"), expected);
+        }
+    }
+
+    #[test]
+    fn an_identity_is_kept() {
+        // Other tests rely on this value, so no test sets another.
+        set_identity(Identity::Worker(3));
+        assert_eq!((identity(), pid()), (Identity::Worker(3), std::process::id()));
+    }
+
+    #[test]
+    fn a_traceback_is_one_event() {
+        let text = line(Identity::Master, Level::Error, "Traceback:\n  File \"a.py\"\nValueError: \x1b[2J\n");
+        assert!(text.ends_with("Traceback:\n\t  File \"a.py\"\n\tValueError: \\x1b[2J\n"), "{text}");
+    }
+
+    /// A datagram socket keeps the writes apart.
+    #[test]
+    fn an_event_is_one_write_and_the_level_decides() {
+        let (reader, writer) = UnixDatagram::pair().expect("a pair of sockets");
+        reader.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let output = Output::inherited(OwnedFd::from(writer).as_fd()).expect("a socket is a place to write to");
+        let logger = builder(LevelFilter::Info, output).build();
+        for (level, message) in [(Level::Warn, "first\nsecond"), (Level::Debug, "not wanted"), (Level::Info, "third")] {
+            logger.log(&Record::builder().level(level).args(format_args!("{message}")).build());
+        }
+        let mut buffer = [0; 4096];
+        for ending in ["first\n\tsecond\n", "third\n"] {
+            let count = reader.recv(&mut buffer).expect("an event was written");
+            assert!(buffer[..count].ends_with(ending.as_bytes()));
+        }
+        assert_eq!(reader.recv(&mut buffer).expect_err("no third event").kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,94 @@
+//! Descriptors that are written outside the event loop, which is what logs do: opened so that a reader who has stopped
+//! reading cannot stop the writer, and waited for with a limit.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+/// What a pipe takes whole or not at all, however many processes write to it (pipe(7)).
+pub const PIPE_BUF: usize = libc::PIPE_BUF;
+
+/// Opens `path` for appending, creating it if need be.
+///
+/// `O_NONBLOCK` means nothing to a regular file; it keeps the opening of a FIFO that nobody reads from waiting (it is an error
+/// then), and the writing to one that is full.
+pub fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+/// Opens what `fd` refers to once more, non-blocking.
+///
+/// Setting `O_NONBLOCK` on an inherited descriptor itself would set it for the shell and for every process that shares the terminal or pipe.
+/// A socket cannot be opened this way, and a pipe or terminal of another user may not be.
+pub fn reopen_nonblocking(fd: BorrowedFd<'_>) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+/// Waits until `fd` can be written, for `patience` at most; says whether it can. An error on the descriptor (the reader is
+/// gone) counts as "can": the write will name it.
+pub fn wait_writable(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+        match ppoll(&mut fds, Some(TimeSpec::from_duration(left)), None) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+
+    use super::*;
+
+    /// Writes until the pipe takes no more.
+    fn fill(mut pipe: &File) {
+        let refusal = loop {
+            if let Err(error) = pipe.write_all(&[b'.'; PIPE_BUF]) {
+                break error;
+            }
+        };
+        assert_eq!(refusal.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_full_pipe_is_waited_for_only_so_long() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let pipe = reopen_nonblocking(writer.as_fd()).expect("our own pipe can be opened again");
+        assert!(wait_writable(pipe.as_fd(), Duration::ZERO).expect("poll"));
+        fill(&pipe);
+        let start = Instant::now();
+        assert!(!wait_writable(pipe.as_fd(), Duration::from_millis(30)).expect("poll"));
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        reader.read_exact(&mut [0; PIPE_BUF]).expect("the pipe is full");
+        assert!(wait_writable(pipe.as_fd(), Duration::ZERO).expect("poll"));
+    }
+
+    #[test]
+    fn a_pipe_without_reader_is_ready_to_fail() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        assert!(wait_writable(writer.as_fd(), Duration::from_secs(5)).expect("poll"));
+    }
+
+    #[test]
+    fn a_fifo_without_reader_is_an_error_and_not_a_wait() {
+        let path = std::env::temp_dir().join(format!("minicorn-fifo-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO in the temporary directory");
+        let error = open_append(&path).expect_err("nobody reads");
+        std::fs::remove_file(&path).expect("it was made above");
+        assert_eq!(error.raw_os_error(), Some(Errno::ENXIO as i32));
+    }
+}
