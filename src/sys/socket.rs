@@ -82,10 +82,17 @@ fn accept_error(errno: Errno) -> AcceptError {
     match errno {
         Errno::EAGAIN => AcceptError::NotNow,
         // accept(2): errors already pending on the new socket are to be treated like EAGAIN, by trying again.
-        Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM | Errno::EPROTO | Errno::ENETDOWN | Errno::ENOPROTOOPT
-        | Errno::EHOSTDOWN | Errno::ENONET | Errno::EHOSTUNREACH | Errno::EOPNOTSUPP | Errno::ENETUNREACH => {
-            AcceptError::Aborted
-        }
+        Errno::ECONNABORTED
+        | Errno::EINTR
+        | Errno::EPERM
+        | Errno::EPROTO
+        | Errno::ENETDOWN
+        | Errno::ENOPROTOOPT
+        | Errno::EHOSTDOWN
+        | Errno::ENONET
+        | Errno::EHOSTUNREACH
+        | Errno::EOPNOTSUPP
+        | Errno::ENETUNREACH => AcceptError::Aborted,
         Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => AcceptError::Exhausted(errno.into()),
         _ => AcceptError::Other(errno.into()),
     }
@@ -124,7 +131,8 @@ impl Stream {
         let start = std::time::Instant::now();
         loop {
             let left = time.map(|time| time.saturating_sub(start.elapsed()));
-            let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            let timeout =
+                left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
             let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
             match poll(&mut watched, timeout) {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return false,

@@ -1,0 +1,95 @@
+//! One worker's entry in the books: how far it is, and until when it may stay so.
+
+use std::time::{Duration, Instant};
+
+use super::report::{Life, WorkerName};
+
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) name: WorkerName,
+    /// Its slot of the scoreboard, its own until it is reaped.
+    pub(super) slot: u32,
+    pub(super) phase: Phase,
+    /// When its slot was last looked at.
+    looked_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Forked, to be aborted if it is not ready by then.
+    Starting { abort_at: Instant },
+    /// Serving, perhaps inside a call of the application.
+    Ready { since: Instant, call: Option<Call> },
+    /// Asked to leave, or leaving without having been asked.
+    Leaving { kill_at: Instant },
+    /// Was late, and sent SIGABRT.
+    Aborted { kill_at: Instant },
+    /// Sent SIGKILL.
+    Killed,
+}
+
+/// A call of the application that has not returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    sequence: u64,
+    /// For how long it has been seen.
+    age: Duration,
+}
+
+/// A worker that was ready for this long has shown that it can work: its end is not one of a series.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+impl Child {
+    pub(super) fn new(name: WorkerName, slot: u32, now: Instant, boot_timeout: Duration) -> Self {
+        Self { name, slot, phase: Phase::Starting { abort_at: now + boot_timeout }, looked_at: now }
+    }
+
+    /// Follows the calls of a ready worker, which is looked at every `interval` or more often.
+    pub(super) fn look_at_calls(&mut self, sequence: u64, interval: Duration, now: Instant) {
+        let Phase::Ready { since, call } = self.phase else { return };
+        // Time in which nobody looked does not count. Otherwise Ctrl-Z and `fg`, which stop the master and its workers
+        // alike, would make every request late.
+        let elapsed = now.duration_since(self.looked_at).min(2 * interval);
+        self.looked_at = now;
+        let call = match call {
+            Some(call) if call.sequence == sequence => Some(Call { age: call.age + elapsed, ..call }),
+            _ if sequence % 2 == 1 => Some(Call { sequence, age: Duration::ZERO }),
+            _ => None,
+        };
+        self.phase = Phase::Ready { since, call };
+    }
+
+    /// When something has to be done about it, unless the worker moves on before; `interval` as in
+    /// [`Self::look_at_calls`], `None` if nobody looks.
+    pub(super) fn deadline(&self, interval: Option<Duration>) -> Option<Instant> {
+        match self.phase {
+            Phase::Starting { abort_at } => Some(abort_at),
+            Phase::Ready { .. } => interval.map(|interval| self.looked_at + interval),
+            Phase::Leaving { kill_at } | Phase::Aborted { kill_at } => Some(kill_at),
+            Phase::Killed => None,
+        }
+    }
+
+    /// Whether it is, or is still to be, one that serves.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Ready { .. })
+    }
+
+    /// Whether it has been inside one call of the application for `limit`.
+    pub(super) fn is_calling_for(&self, limit: Duration) -> bool {
+        matches!(self.phase, Phase::Ready { call: Some(call), .. } if call.age >= limit)
+    }
+
+    pub(super) fn has_settled(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Ready { since, .. } if now.duration_since(since) >= SETTLED_AFTER)
+    }
+
+    pub(super) fn life(&self) -> Life {
+        match self.phase {
+            Phase::Starting { .. } => Life::Starting,
+            Phase::Ready { .. } => Life::Serving,
+            Phase::Leaving { .. } => Life::Leaving,
+            Phase::Aborted { .. } | Phase::Killed => Life::Condemned,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The operating system: nix, signal-hook and libc behind the few words that this program needs of them.
+//!
+//! The one part, besides `wsgi::ffi`, where `unsafe` may be written; what it offers is safe. A raw integer descriptor
+//! does not leave it, and "interrupted" (EINTR) is dealt with inside. It decides nothing: who forks, waits or kills,
+//! and why, is written elsewhere.
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod cpus;
+pub mod environment;
+pub mod output;
+pub mod poll;
+pub mod process;
+pub mod shared;
+pub mod signal;
+pub mod socket;

@@ -1,0 +1,244 @@
+//! Processes: fork one, signal it, learn how it ended; and the two promises of a child, to die with its parent and to
+//! end without running its parent's exit code.
+//!
+//! Why any of this happens is decided in `master`.
+
+use std::fmt;
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill as send};
+use nix::unistd::{self, ForkResult};
+
+use super::signal;
+
+/// A process id.
+pub use nix::unistd::Pid;
+
+/// On which side of a fork the caller finds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The one that called; here is its child.
+    Parent(Pid),
+    /// The new one. Every signal is blocked until [`signal::SelfPipe::open`] has set its own handlers, so that none
+    /// is taken by a handler of the parent and none is lost.
+    Child,
+}
+
+/// Forks a process that has a single thread.
+///
+/// # Errors
+///
+/// When there are more threads, when they cannot be counted, or when the system refuses another process.
+pub fn fork() -> io::Result<Fork> {
+    check_single_thread()?;
+    let mask = signal::block_all()?;
+    // SAFETY: this is the only thread, counted above, and nobody else can start one. So no lock of the allocator or of
+    // the standard library is held by a thread that the child lacks, and the child may go on as any program does.
+    let fork = unsafe { unistd::fork() };
+    match fork {
+        Ok(ForkResult::Child) => Ok(Fork::Child),
+        Ok(ForkResult::Parent { child }) => {
+            signal::restore(&mask);
+            Ok(Fork::Parent(child))
+        }
+        Err(errno) => {
+            signal::restore(&mask);
+            Err(errno.into())
+        }
+    }
+}
+
+/// For what is sound only while nobody else can run in this process.
+///
+/// # Errors
+///
+/// When there are more threads than the caller's, or they cannot be counted.
+pub(super) fn check_single_thread() -> io::Result<()> {
+    match count_threads()? {
+        1 => Ok(()),
+        threads => Err(io::Error::other(format!("the process has {threads} threads instead of one"))),
+    }
+}
+
+fn count_threads() -> io::Result<usize> {
+    const TASKS: &str = "/proc/self/task";
+    match std::fs::read_dir(TASKS) {
+        Ok(tasks) => Ok(tasks.count()),
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("cannot count the threads of this process, {TASKS}: {error}")))
+        }
+    }
+}
+
+/// The calling process.
+pub fn own_pid() -> Pid {
+    unistd::getpid()
+}
+
+/// Has the kernel kill the calling process as soon as `parent`, which forked it, is gone.
+///
+/// # Errors
+///
+/// When `parent` went before the kernel was asked. The kernel also forgets the wish when the process changes its user
+/// or group: ask again after that.
+pub fn die_with_parent(parent: Pid) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if unistd::getppid() != parent {
+        return Err(io::Error::other(format!("the parent process, {parent}, is gone")));
+    }
+    Ok(())
+}
+
+/// Ends the calling process at once: no destructors, no exit handlers, no flush of buffers that were inherited.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: _exit(2) takes any status, touches no memory of ours and does not return.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Asks a process to leave: SIGTERM.
+///
+/// # Errors
+///
+/// When there is no such process, or it may not be signalled. The same holds for [`abort`] and [`kill`].
+pub fn terminate(pid: Pid) -> io::Result<()> {
+    Ok(send(pid, Signal::SIGTERM)?)
+}
+
+/// Has a process report where it stands, and die of it: SIGABRT.
+pub fn abort(pid: Pid) -> io::Result<()> {
+    Ok(send(pid, Signal::SIGABRT)?)
+}
+
+/// Ends a process, whatever it does: SIGKILL.
+pub fn kill(pid: Pid) -> io::Result<()> {
+    Ok(send(pid, Signal::SIGKILL)?)
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HowEnded {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By a signal.
+    Signaled(SignalNumber, Core),
+}
+
+/// Whether the kernel wrote a core file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Core {
+    /// It did.
+    Dumped,
+    /// It did not.
+    NotDumped,
+}
+
+impl HowEnded {
+    /// By SIGKILL, which the kernel sends when memory runs out.
+    pub fn is_killed(self) -> bool {
+        matches!(self, Self::Signaled(SignalNumber(libc::SIGKILL), _))
+    }
+
+    fn from_wait_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            let core = if libc::WCOREDUMP(status) { Core::Dumped } else { Core::NotDumped };
+            Self::Signaled(SignalNumber(libc::WTERMSIG(status)), core)
+        } else {
+            // waitpid tells of stopped and continued children only when asked to.
+            Self::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+impl fmt::Display for HowEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Signaled(signal, Core::NotDumped) => write!(f, "killed by {signal}"),
+            Self::Signaled(signal, Core::Dumped) => write!(f, "killed by {signal} (core dumped)"),
+        }
+    }
+}
+
+/// Any signal there is, real-time ones included, as the kernel numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalNumber(pub i32);
+
+impl fmt::Display for SignalNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Signal::try_from(self.0) {
+            Ok(signal) => f.write_str(signal.as_str()),
+            Err(_) => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+/// The children that have ended and were not reaped yet, without waiting for any.
+pub fn reap() -> impl Iterator<Item = (Pid, HowEnded)> {
+    std::iter::from_fn(reap_one)
+}
+
+fn reap_one() -> Option<(Pid, HowEnded)> {
+    let mut status = 0;
+    loop {
+        // Not nix's waitpid: it reaps a child that a real-time signal killed and then reports EINVAL instead of the
+        // child. SAFETY: `status` is a live i32 that the call may write.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match Errno::result(pid) {
+            Ok(0) | Err(Errno::ECHILD) => return None,
+            Ok(pid) => return Some((Pid::from_raw(pid), HowEnded::from_wait_status(status))),
+            Err(Errno::EINTR) => {}
+            Err(errno) => unreachable!("waitpid with valid arguments: {errno}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    /// How `sh -c script` ends. The standard library waits for exactly this child, where `reap` would take those of
+    /// other tests as well; `from_wait_status` is the same for both.
+    fn how_shell_ends(script: &str) -> HowEnded {
+        let status = Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status().unwrap();
+        HowEnded::from_wait_status(status.into_raw())
+    }
+
+    #[test]
+    fn fork_refuses_a_second_thread() {
+        // The test harness runs this test in a thread of its own.
+        let error = fork().expect_err("a process with threads was forked");
+        assert!(error.to_string().ends_with(" threads instead of one"), "{error}");
+    }
+
+    #[test]
+    fn an_end_is_told_as_it_was() {
+        for (script, told) in [
+            ("exit 0", "exited with status 0"),
+            ("exit 7", "exited with status 7"),
+            ("kill -KILL $$", "killed by SIGKILL"),
+            ("kill -TERM $$", "killed by SIGTERM"),
+            ("kill -40 $$", "killed by signal 40"),
+            ("ulimit -c 0; kill -SEGV $$", "killed by SIGSEGV"),
+        ] {
+            assert_eq!(how_shell_ends(script).to_string(), told, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_core_file_is_mentioned() {
+        let with_core = libc::SIGSEGV | 0x80;
+        assert_eq!(HowEnded::from_wait_status(with_core).to_string(), "killed by SIGSEGV (core dumped)");
+    }
+
+    #[test]
+    fn only_sigkill_may_mean_out_of_memory() {
+        assert!(how_shell_ends("kill -KILL $$").is_killed());
+        assert!(!how_shell_ends("kill -TERM $$").is_killed());
+        assert!(!how_shell_ends("exit 9").is_killed());
+    }
+}
