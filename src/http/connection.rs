@@ -12,7 +12,8 @@
 use super::body::{BodyDecoder, Decoded};
 use super::error::RequestError;
 use super::framing::BodyFraming;
-use super::request::{HeadScanner, Limits, Request, RequestHead, Scan};
+use super::request::{Limits, Request, RequestHead};
+use super::scanner::{HeadScanner, Scan};
 use super::syntax;
 use std::ops::Range;
 
@@ -369,10 +370,7 @@ mod tests {
         refused("GET /", RequestError::Incomplete);
         refused("GET / HTTP/1.1\r\nHost: a\r\n", RequestError::Incomplete);
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", RequestError::Incomplete);
-        refused(
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741825\r\n\r\n",
-            RequestError::BodyTooLarge,
-        );
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741825\r\n\r\n", RequestError::BodyTooLarge);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How long is this body, does the connection persist: the questions whose wrong answer is a smuggled request.
 
 use super::error::RequestError;
-use super::request::Version;
+use super::request_line::Version;
 use super::syntax;
 
 /// Where the body of a request ends.
@@ -109,6 +109,9 @@ impl ConnectionOptions {
 mod tests {
     use super::*;
 
+    /// Content-Length fields, Transfer-Encoding fields, and what they come to.
+    type Case<'a> = (&'a [&'a str], &'a [&'a str], Version, Result<BodyFraming, RequestError>);
+
     fn ladder(lengths: &[&str], encodings: &[&str], version: Version) -> Result<BodyFraming, RequestError> {
         let mut fields = FramingFields::default();
         lengths.iter().for_each(|value| fields.add_content_length(value.as_bytes()));
@@ -118,12 +121,12 @@ mod tests {
 
     #[test]
     fn the_ladder() {
-        use super::Version::{self, Http10, Http11};
+        use super::Version::{Http10, Http11};
         use RequestError::{
             ContentLength, ContentLengthRepeated, EncodingInHttp10, EncodingRepeated, EncodingUnsupported,
             LengthAndEncoding, LengthRequired,
         };
-        let cases: [(&[&str], &[&str], Version, Result<BodyFraming, RequestError>); 20] = [
+        let cases: [Case<'_>; 20] = [
             (&[], &[], Http11, Ok(BodyFraming::Length(0))),
             (&[], &[], Http10, Err(LengthRequired)),
             (&["5"], &[], Http10, Ok(BodyFraming::Length(5))),

@@ -11,10 +11,13 @@ pub mod error;
 pub mod framing;
 pub mod invariant;
 pub mod request;
+mod request_line;
 pub mod response;
+mod scanner;
 
 mod syntax;
 
 pub use connection::{Connection, Event};
 pub use error::RequestError;
-pub use request::{Limits, Request, Version};
+pub use request::{Limits, Request};
+pub use request_line::Version;

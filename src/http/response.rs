@@ -1,7 +1,7 @@
 //! A response: values → bytes. [`ResponseHead`] checks what the application said, [`ResponseEncoder`] frames its body.
 
 use super::date::DateLines;
-use super::request::Version;
+use super::request_line::Version;
 use super::syntax;
 use std::fmt;
 use std::io::Write;
@@ -13,10 +13,16 @@ pub struct ResponseHead {
     /// The status line, then the fields but Content-Length, each line with its CRLF.
     bytes: Vec<u8>,
     line_bytes: usize,
+    /// Where the line of the last field starts, if it is one that means nothing to the framing.
+    last_at: Option<usize>,
     content_length: Option<u64>,
     has_date: bool,
     has_server: bool,
 }
+
+/// The line of a field that has been checked and means nothing to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedField(Box<[u8]>);
 
 /// Why a status or field of the application cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,19 +94,33 @@ impl ResponseHead {
         if !syntax::is_field_value(value) {
             return Err(HeadError::Value);
         }
+        self.last_at = None;
         // The length picks the candidates, so that most names cost one comparison of numbers.
         match name.len() {
             4 => self.has_date |= name.eq_ignore_ascii_case(b"date"),
             6 => self.has_server |= name.eq_ignore_ascii_case(b"server"),
             14 if name.eq_ignore_ascii_case(b"content-length") => return self.set_content_length(value),
             2 | 7 | 8 | 10 | 17 | 18 | 19 if is_hop_by_hop(name) => return Err(HeadError::HopByHop),
-            _ => {}
+            _ => self.last_at = Some(self.bytes.len()),
         }
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(b": ");
         self.bytes.extend_from_slice(syntax::trim(value));
         self.bytes.extend_from_slice(b"\r\n");
         Ok(())
+    }
+
+    /// Adds a field that was checked before.
+    #[inline]
+    pub fn checked_field(&mut self, field: &CheckedField) {
+        self.bytes.extend_from_slice(&field.0);
+    }
+
+    /// The field that was added last, to be added again to other heads; `None` for those with a meaning of their own
+    /// and for lines longer than `bytes_max`.
+    pub fn last_field(&self, bytes_max: usize) -> Option<CheckedField> {
+        let line = &self.bytes[self.last_at?..];
+        (line.len() <= bytes_max).then(|| CheckedField(line.into()))
     }
 
     fn set_content_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
@@ -377,6 +397,9 @@ mod tests {
     const HEAD: ResponseTo = ResponseTo { is_head: true, ..GET };
     const GET_10: ResponseTo = ResponseTo { version: Version::Http10, ..GET };
 
+    /// A head, the request, a known length and pieces; the wire form, how the body ended, and persistence.
+    type Case<'a> = (&'a ResponseHead, ResponseTo, Option<u64>, &'a [&'a str], &'a str, BodyEnd, bool);
+
     fn head(status: &str, fields: &[(&str, &str)]) -> ResponseHead {
         let mut head = ResponseHead::default();
         head.start(status.as_bytes()).expect("a sound status");
@@ -411,7 +434,7 @@ mod tests {
         let sized = head("200 OK", &[("Content-Length", "5")]);
         let close_10 = "HTTP/1.1 200 OK|X: y|Connection: close||hello";
         let short = BodyEnd::Short(3);
-        let cases: [(&ResponseHead, ResponseTo, Option<u64>, &[&str], &str, BodyEnd, bool); 9] = [
+        let cases: [Case<'_>; 9] = [
             (&ok, GET, Some(5), &["hello"], "HTTP/1.1 200 OK|X: y|Content-Length: 5||hello", BodyEnd::Complete, true),
             (
                 &ok,
@@ -432,7 +455,15 @@ mod tests {
                 BodyEnd::Complete,
                 true,
             ),
-            (&sized, GET, None, &["hel", "lo there"], "HTTP/1.1 200 OK|Content-Length: 5||hello", BodyEnd::Complete, true),
+            (
+                &sized,
+                GET,
+                None,
+                &["hel", "lo there"],
+                "HTTP/1.1 200 OK|Content-Length: 5||hello",
+                BodyEnd::Complete,
+                true,
+            ),
             (&sized, GET, None, &["he"], "HTTP/1.1 200 OK|Content-Length: 5||he", short, true),
             (&sized, HEAD, None, &["hello"], "HTTP/1.1 200 OK|Content-Length: 5||", BodyEnd::Complete, true),
             (&ok, HEAD, None, &["hello"], "HTTP/1.1 200 OK|X: y||", BodyEnd::Complete, true),
@@ -484,6 +515,20 @@ mod tests {
         }
         assert_eq!(head.field(b"Content-Length", b"5"), Ok(()));
         assert_eq!(head.field(b"content-length", b"5"), Err(HeadError::ContentLengthRepeated));
+    }
+
+    #[test]
+    fn a_checked_field_is_added_as_it_was() {
+        let mut first = head("200 OK", &[("Content-Type", "text/plain")]);
+        let field = first.last_field(100).expect("nothing special");
+        assert_eq!(first.last_field(10), None);
+        for (name, value) in [("Date", "then"), ("Server", "mine"), ("Content-Length", "5")] {
+            first.field(name.as_bytes(), value.as_bytes()).expect("sound");
+            assert_eq!(first.last_field(100), None, "{name} means something");
+        }
+        let mut second = head("200 OK", &[]);
+        second.checked_field(&field);
+        assert_eq!(second.fields().collect::<Vec<_>>(), [(&b"Content-Type"[..], &b"text/plain"[..])]);
     }
 
     #[test]

@@ -4,8 +4,7 @@
 static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
 /// What `reg-name` and the port of a Host may hold (RFC 3986 §3.2.2): unreserved, sub-delims, `%` and `:`.
-static HOST: [bool; 256] =
-    table(b"-._~!$&'()*+,;=%:0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+static HOST: [bool; 256] = table(b"-._~!$&'()*+,;=%:0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
 const fn table(members: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
@@ -123,7 +122,9 @@ mod tests {
         for right in ["", "a", "a:80", "a:", "127.0.0.1:8000", "[::1]", "[::1]:80", "a_b.example", "xn--e.example"] {
             assert!(is_host(right.as_bytes()), "{right}");
         }
-        for wrong in ["a b", "a/b", "u@a", "a:80:80", "a:99999", "a:x", "[::1", "[zz]", "[::1]x", ":80", "a?b", "a#", "a\\b"] {
+        for wrong in
+            ["a b", "a/b", "u@a", "a:80:80", "a:99999", "a:x", "[::1", "[zz]", "[::1]x", ":80", "a?b", "a#", "a\\b"]
+        {
             assert!(!is_host(wrong.as_bytes()), "{wrong}");
         }
     }

@@ -22,7 +22,6 @@ use std::time::Duration;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
-
 pub use error::SettingsError;
 
 /// Every setting, resolved. The meaning of a field is the help of its option.

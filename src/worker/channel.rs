@@ -28,7 +28,10 @@ struct OutQueue {
 enum Piece {
     Bytes(Vec<u8>),
     /// The first bytes of an object of the application, sent from where they lie.
-    Object { object: Py<PyBytes>, length: usize },
+    Object {
+        object: Py<PyBytes>,
+        length: usize,
+    },
 }
 
 /// How an attempt to send all that waits came out.

@@ -59,7 +59,7 @@ impl BootError {
 pub fn run(plan: Plan<'_>, index: u32, access_log: Option<AccessLog>) -> Exit {
     let slot = plan.scoreboard.slot(index);
     let exit = match boot_and_serve(plan, slot, access_log) {
-        Ok(()) => Exit::Stopped,
+        Ok(exit) => exit,
         Err(error) => {
             let (message, exit) = match error {
                 BootError::App(message) => (message, Exit::AppCannotLoad),
@@ -89,25 +89,30 @@ pub fn check(settings: &Settings, interpreter: &Interpreter) -> Result<(), (Stri
     })
 }
 
-fn boot_and_serve(plan: Plan<'_>, slot: Slot<'_>, access_log: Option<AccessLog>) -> Result<(), BootError> {
+fn boot_and_serve(plan: Plan<'_>, slot: Slot<'_>, access_log: Option<AccessLog>) -> Result<Exit, BootError> {
     let signals = reset_inherited().map_err(BootError::other)?;
     start_python(plan.settings, plan.interpreter)?;
     Python::attach(|py| {
         let application = load(py, plan.settings)?;
+        interpreter::freeze_garbage_collector(py).map_err(BootError::other)?;
         let mut server = server(py, plan, slot, &signals, application, access_log)?;
         slot.set_state(State::Ready);
         log::debug!("ready");
         // From here on the worker has booted: what fails is a failure of the running server.
-        if let Err(error) = server.run(py) {
-            log::error!("the worker cannot go on: {error}");
-        }
-        Ok(())
+        Ok(server.run(py).map_or_else(
+            |error| {
+                log::error!("cannot go on: {error}");
+                Exit::Failed
+            },
+            |()| Exit::Stopped,
+        ))
     })
 }
 
 /// All that a child drops or sets anew. The master's handlers, self-pipe and mask go with the fork itself; Python
 /// brings the rest of its state with it, since it starts after the fork.
 fn reset_inherited() -> std::io::Result<SelfPipe> {
+    signal::reset_others()?;
     signal::ignore_broken_pipes()?;
     // The master decides when a worker stops: ctrl-C reaches the whole process group, and `pkill -HUP minicorn` all
     // of its processes.
@@ -162,7 +167,7 @@ fn server<'w>(
         limits: limits(settings),
         is_keep_alive: !settings.keep_alive.is_zero(),
         finished: Vec::new(),
-        eager_until: None,
+        slowness: 0,
         is_draining: false,
     })
 }

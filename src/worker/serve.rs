@@ -25,12 +25,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Finished responses leave at the latest after this time in a batch.
-const DEFER_MAX: Duration = Duration::from_micros(500);
+const DEFER_MAX: Duration = Duration::from_micros(2000);
 
-/// A call that takes longer than this makes the worker send each response at once for [`EAGER_TIME`]: a response
-/// that is finished must not wait for a slow call behind it.
+/// A call that takes longer than this is slow. Where calls are slow, a finished response must not wait for the next
+/// one, and each is sent at once.
 const SLOW_CALL: Duration = Duration::from_millis(1);
-const EAGER_TIME: Duration = Duration::from_secs(1);
+
+/// What a slow call adds to [`Server::slowness`], from which each other call takes 1. Two slow calls within so many
+/// make the worker eager; a single one is more often a time slice that the kernel gave to another process.
+const SLOWNESS_STEP: u32 = 64;
 
 /// Responses to pipelined requests are sent together up to this size.
 const PIPELINE_BYTES_MAX: usize = 64 * 1024;
@@ -49,7 +52,8 @@ pub(super) struct Server<'w> {
     pub(super) is_keep_alive: bool,
     /// Clients with finished responses that have not been sent.
     pub(super) finished: Vec<Token>,
-    pub(super) eager_until: Option<Instant>,
+    /// How slow calls have been lately; at most twice [`SLOWNESS_STEP`].
+    pub(super) slowness: u32,
     pub(super) is_draining: bool,
 }
 
@@ -214,27 +218,30 @@ impl Server<'_> {
         let mut channel = client.channel.take();
         channel.iter_mut().for_each(|channel| self.io.lend_tail(channel));
         let is_eager = self.is_eager();
+        let request = client.connection.request();
+        let persists = request.persists() && self.is_keep_alive && !self.is_draining;
+        let to = ResponseTo { is_head: request.method() == b"HEAD", version: request.version(), persists };
         {
             let mut exchange = self.lock();
             exchange.output.attach(channel);
-            exchange.is_eager = is_eager;
+            exchange.open(to, is_eager);
         }
         let peer = client.peer_names.get_or_insert_with(|| peer_names(py, client.peer));
-        let request = client.connection.request();
-        let persists = request.persists() && self.is_keep_alive && !self.is_draining;
         let body = std::mem::take(&mut client.body);
 
         self.slot.enter_call();
-        let outcome = self.handler.handle(py, &request, client.listener, peer, body, persists);
+        let outcome = self.handler.handle(py, &request, client.listener, peer, body);
         self.slot.leave_call();
         self.slot.count_request();
 
         client.channel = self.lock().output.detach();
         self.io.now = Instant::now();
         let duration = self.io.now - started;
-        if duration > SLOW_CALL {
-            self.eager_until = Some(self.io.now + EAGER_TIME);
-        }
+        self.slowness = if duration > SLOW_CALL {
+            (self.slowness + SLOWNESS_STEP).min(2 * SLOWNESS_STEP)
+        } else {
+            self.slowness.saturating_sub(1)
+        };
         self.log(client, &outcome, duration);
         client.requests += 1;
         // The next head has a time of its own.
@@ -328,7 +335,7 @@ impl Server<'_> {
     }
 
     fn is_eager(&self) -> bool {
-        self.eager_until.is_some_and(|until| self.io.now < until)
+        self.slowness > SLOWNESS_STEP
     }
 
     fn lock(&self) -> MutexGuard<'_, Exchange<Outlet>> {

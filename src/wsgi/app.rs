@@ -77,7 +77,8 @@ fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyAny>, LoadErr
                 LoadError::new(format!("cannot import '{name}': no module named '{missing}' ({})", whereabouts(py)))
             }
             Some(missing) => {
-                let sentence = format!("cannot import '{name}': it needs '{missing}', which is not there ({})", whereabouts(py));
+                let sentence =
+                    format!("cannot import '{name}': it needs '{missing}', which is not there ({})", whereabouts(py));
                 LoadError::raised(py, sentence, &error)
             }
             None => LoadError::raised(py, format!("cannot import '{name}': it raised"), &error),
@@ -146,7 +147,11 @@ fn near_miss(owner: &Bound<'_, PyAny>, name: &str) -> Option<String> {
 }
 
 /// `factory(…)` with literal arguments. Anything else would be code on the command line.
-fn call_factory<'py>(module: &Bound<'py, PyAny>, module_name: &str, call: &str) -> Result<Bound<'py, PyAny>, LoadError> {
+fn call_factory<'py>(
+    module: &Bound<'py, PyAny>,
+    module_name: &str,
+    call: &str,
+) -> Result<Bound<'py, PyAny>, LoadError> {
     let py = module.py();
     let (path, arguments, keywords) = parse_call(py, call).map_err(|_| {
         LoadError::new(format!("'{call}' is not a call with literal arguments, like create_app(\"x\", debug=True)"))

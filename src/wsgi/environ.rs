@@ -59,7 +59,6 @@ pub(super) struct HeaderNames {
     by_name: HashMap<Box<[u8]>, HeaderName, foldhash::fast::RandomState>,
     /// Counts requests; a name whose stamp equals it has come before in the same request.
     stamp: u64,
-    empty_input: Py<Input>,
     methods: Vec<(&'static [u8], Py<PyString>)>,
 }
 
@@ -98,9 +97,12 @@ impl EnvironFactory {
         set("SERVER_PORT", text(&server.port))?;
         set("SERVER_SOFTWARE", text(concat!("minicorn/", env!("CARGO_PKG_VERSION"))))?;
         set("REMOTE_ADDR", text(""))?;
+        if server.name.is_some() {
+            set("REMOTE_PORT", text(""))?;
+        }
         set("wsgi.version", (1, 0).into_pyobject(py)?.into_any())?;
         set("wsgi.url_scheme", text("http"))?;
-        set("wsgi.input", py.None().into_bound(py))?;
+        set("wsgi.input", Bound::new(py, Input::new(Vec::new()))?.into_any())?;
         set("wsgi.input_terminated", boolean(true))?;
         set("wsgi.errors", Bound::new(py, Errors::default())?.into_any())?;
         set("wsgi.multithread", boolean(server.is_multithread))?;
@@ -136,9 +138,7 @@ impl EnvironFactory {
         if self.takes_name_from_host {
             put_server_name(&environ, request.host())?;
         }
-        if body.is_empty() {
-            environ.set_item(intern!(py, "wsgi.input"), &names.empty_input)?;
-        } else {
+        if !body.is_empty() {
             environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?;
         }
         Ok(environ)
@@ -151,7 +151,6 @@ impl HeaderNames {
         Ok(Self {
             by_name: HashMap::default(),
             stamp: 0,
-            empty_input: Py::new(py, Input::new(Vec::new()))?,
             methods: methods.map(|method| (method.as_bytes(), PyString::intern(py, method).unbind())).into(),
         })
     }
@@ -212,7 +211,8 @@ impl HeaderNames {
 
 impl HeaderName {
     fn new(py: Python<'_>, name: &[u8]) -> Self {
-        let key = environ_key(name).map_or(HeaderKey::Dropped, |key| HeaderKey::Key(PyString::intern(py, &key).unbind()));
+        let key =
+            environ_key(name).map_or(HeaderKey::Dropped, |key| HeaderKey::Key(PyString::intern(py, &key).unbind()));
         Self { key, stamp: 0, last_value: Vec::new(), last_object: None }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The application thread, `start_response` and `write` meet here, under a lock that is never held while Python runs.
 
+use super::field_memo::FieldMemo;
 use crate::http::date::DateLines;
 use crate::http::response::{BodyEnd, HeadError, ResponseEncoder, ResponseHead, ResponseTo, push_plain};
 use pyo3::prelude::*;
@@ -31,17 +32,17 @@ pub struct ClientGone;
 const COPY_BYTES_MAX: usize = 32 * 1024;
 
 /// The response of the request that is in the application, if one is.
-#[derive(Debug)]
 pub struct Exchange<O: ?Sized = dyn Output> {
     state: State,
     /// What `start_response` said last.
     head: ResponseHead,
+    memo: FieldMemo,
     to: ResponseTo,
     /// The Date of this second; the worker sets it.
     pub date: DateLines,
     /// Send each piece as soon as it is framed, even the last one: calls have been slow lately, so that nothing must
     /// wait for one to return.
-    pub is_eager: bool,
+    pub(super) is_eager: bool,
     /// Bytes that the application produced past its Content-Length.
     excess_bytes: u64,
     is_client_gone: bool,
@@ -67,6 +68,23 @@ enum State {
     Ended(ResponseEncoder, BodyEnd),
 }
 
+/// What became of a response.
+pub(super) struct Closed {
+    /// 0 if there was none.
+    pub(super) status: u16,
+    pub(super) body_bytes: u64,
+    /// `None` while the body is not framed to its end.
+    pub(super) end: Option<BodyEnd>,
+    /// Whether the head told the peer that the connection persists.
+    pub(super) persists: bool,
+}
+
+impl Closed {
+    fn new(encoder: &ResponseEncoder, end: Option<BodyEnd>) -> Self {
+        Self { status: encoder.status(), body_bytes: encoder.body_bytes(), end, persists: encoder.persists() }
+    }
+}
+
 /// Why something could not be added to a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PushError {
@@ -85,6 +103,7 @@ impl<O: Output> Exchange<O> {
         Self {
             state: State::Idle,
             head: ResponseHead::default(),
+            memo: FieldMemo::default(),
             to,
             date: DateLines::default(),
             is_eager: false,
@@ -98,30 +117,32 @@ impl<O: Output> Exchange<O> {
 }
 
 impl<O: Output + ?Sized> Exchange<O> {
-    /// A request goes into the application.
-    pub(super) fn open(&mut self, to: ResponseTo) {
+    /// A request goes into the application. Say so before [`Handler::handle`](super::Handler::handle).
+    pub fn open(&mut self, to: ResponseTo, is_eager: bool) {
         self.state = State::Fresh;
         self.head.clear();
         self.to = to;
+        self.is_eager = is_eager;
         self.excess_bytes = 0;
         self.is_client_gone = false;
     }
 
-    /// The request has left the application. Returns the status and the number of body bytes; without a response
-    /// the status is 0.
-    pub(super) fn close(&mut self) -> (u16, u64) {
+    /// The request has left the application: what became of its response.
+    pub(super) fn close(&mut self) -> Closed {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle | State::Fresh | State::Started => (0, 0),
-            State::Begun(encoder) | State::Ended(encoder, _) => (encoder.status(), encoder.body_bytes()),
+            State::Idle | State::Fresh | State::Started => {
+                Closed { status: 0, body_bytes: 0, end: None, persists: false }
+            }
+            State::Begun(encoder) => Closed::new(&encoder, None),
+            State::Ended(encoder, end) => Closed::new(&encoder, Some(end)),
         }
     }
 
-    /// How the body came out, and whether the head told the peer that the connection persists; `None` while the body
-    /// is not framed to its end.
-    pub(super) fn ended(&mut self) -> Option<(BodyEnd, bool)> {
-        match &self.state {
-            State::Ended(encoder, end) => Some((*end, encoder.persists())),
-            State::Idle | State::Fresh | State::Started | State::Begun(_) => None,
+    /// The client went away: whatever was framed has no end.
+    pub(super) fn abandon(&mut self) {
+        match std::mem::replace(&mut self.state, State::Started) {
+            State::Begun(encoder) | State::Ended(encoder, _) => self.state = State::Begun(encoder),
+            State::Idle | State::Fresh | State::Started => {}
         }
     }
 
@@ -157,12 +178,12 @@ impl<O: Output + ?Sized> Exchange<O> {
     pub(super) fn start<E>(
         &mut self,
         status: &[u8],
-        fields: impl FnOnce(&mut ResponseHead) -> Result<(), E>,
+        fields: impl FnOnce(&mut ResponseHead, &mut FieldMemo) -> Result<(), E>,
         wrap: impl FnOnce(HeadError) -> E,
     ) -> Result<(), E> {
         self.state = State::Fresh;
         self.head.start(status).map_err(wrap)?;
-        fields(&mut self.head)?;
+        fields(&mut self.head, &mut self.memo)?;
         self.state = State::Started;
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::ffi;
 use super::start_response::{Callables, SharedExchange};
 use super::traceback;
 use crate::http::Request;
-use crate::http::response::{BodyEnd, ResponseTo};
+use crate::http::response::BodyEnd;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
@@ -96,7 +96,7 @@ impl Handler {
         })
     }
 
-    /// Answers one complete request. When it returns, the response is queued in the exchange's output, and sent as
+    /// Answers one complete request, for which the exchange was opened. When it returns, the response is queued in the exchange's output, and sent as
     /// far as PEP 3333 asks; the iterable is closed, and nothing of the request is referred to.
     pub fn handle(
         &mut self,
@@ -105,10 +105,7 @@ impl Handler {
         listener: usize,
         peer: &PeerNames,
         body: Vec<u8>,
-        persists: bool,
     ) -> Outcome {
-        let is_head = request.method() == b"HEAD";
-        self.lock().open(ResponseTo { is_head, version: request.version(), persists });
         let environ = self.environs[listener].environ(py, &mut self.names, request, peer, body);
         let stopped = match &environ {
             Ok(environ) => self.call(py, environ).err(),
@@ -118,12 +115,13 @@ impl Handler {
             Ok(environ) if !self.logged_keys.is_empty() => environ::values(environ, &self.logged_keys),
             _ => Vec::new(),
         };
-        let then = match stopped {
-            None => self.settle(request),
-            Some(Stop::ClientGone) => Then::Cut,
+        match stopped {
+            None => {}
+            // Nobody is there to be told.
+            Some(Stop::ClientGone) => self.lock().abandon(),
             Some(Stop::Raised(error)) => self.fail(py, request, &error),
-        };
-        self.finish(py, then, logged_values)
+        }
+        self.conclude(py, request, logged_values)
     }
 
     fn call(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> Result<(), Stop> {
@@ -190,17 +188,37 @@ impl Handler {
         Ok(())
     }
 
-    /// The application is done: whether it kept the promise of its Content-Length.
-    fn settle(&self, request: &Request<'_>) -> Then {
+    /// The application raised: a 500 if nothing has been framed yet, else the client must be able to tell.
+    fn fail(&self, py: Python<'_>, request: &Request<'_>, error: &PyErr) {
+        if self.lock().is_client_gone() {
+            log::debug!("{}: the client went away while the application wrote", line(request));
+            return self.lock().abandon();
+        }
+        log::error!("{}: the application raised\n{}", line(request), traceback::render(py, error));
+        let mut exchange = self.lock();
+        if !exchange.is_begun() {
+            exchange.replace(500);
+        }
+    }
+
+    /// The application is done: whether it kept the promise of its Content-Length, and what that means for the
+    /// connection. A response that is not framed to its end is cut.
+    fn conclude(&mut self, py: Python<'_>, request: &Request<'_>, logged_values: Vec<Option<Vec<u8>>>) -> Outcome {
         let mut exchange = self.lock();
         let excess_bytes = exchange.excess_bytes();
+        let closed = exchange.close();
+        let are_free = self.callables.are_free(py, exchange.write.as_ref());
+        drop(exchange);
+        if !are_free {
+            self.renew_callables(py);
+        }
         if excess_bytes > 0 {
             log::warn!("{}: the application yielded more than its Content-Length; the rest was cut", line(request));
         }
-        match exchange.ended() {
-            Some((BodyEnd::Complete, true)) => Then::Persist,
-            Some((BodyEnd::Complete, false)) => Then::Close,
-            Some((BodyEnd::Short(missing), _)) => {
+        let then = match closed.end {
+            Some(BodyEnd::Complete) if closed.persists => Then::Persist,
+            Some(BodyEnd::Complete) => Then::Close,
+            Some(BodyEnd::Short(missing)) => {
                 log::error!(
                     "{}: the application yielded {missing} bytes less than its Content-Length; connection cut",
                     line(request)
@@ -208,37 +226,8 @@ impl Handler {
                 Then::Cut
             }
             None => Then::Cut,
-        }
-    }
-
-    /// The application raised: a 500 if nothing has been framed yet, else the client must be able to tell.
-    fn fail(&self, py: Python<'_>, request: &Request<'_>, error: &PyErr) -> Then {
-        if self.lock().is_client_gone() {
-            log::debug!("{}: the client went away while the application wrote", line(request));
-            return Then::Cut;
-        }
-        log::error!("{}: the application raised\n{}", line(request), traceback::render(py, error));
-        let mut exchange = self.lock();
-        if !exchange.is_begun() {
-            exchange.replace(500);
-        }
-        match exchange.ended() {
-            // Also where only `close` raised, behind a complete response.
-            Some((BodyEnd::Complete, true)) => Then::Persist,
-            Some((BodyEnd::Complete, false)) => Then::Close,
-            Some((BodyEnd::Short(_), _)) | None => Then::Cut,
-        }
-    }
-
-    fn finish(&mut self, py: Python<'_>, then: Then, logged_values: Vec<Option<Vec<u8>>>) -> Outcome {
-        let mut exchange = self.lock();
-        let (status, body_bytes) = exchange.close();
-        let are_free = self.callables.are_free(py, exchange.write.as_ref());
-        drop(exchange);
-        if !are_free {
-            self.renew_callables(py);
-        }
-        Outcome { status, body_bytes, then, logged_values }
+        };
+        Outcome { status: closed.status, body_bytes: closed.body_bytes, then, logged_values }
     }
 
     /// The application has kept a callable; it becomes void, and the next request gets new ones.

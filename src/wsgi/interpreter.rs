@@ -70,7 +70,10 @@ impl Interpreter {
     ///
     /// # Errors
     /// The choice cannot be run, or is an environment of another version.
-    pub fn choose(python: Option<&Path>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, InterpreterError> {
+    pub fn choose(
+        python: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, InterpreterError> {
         let folder = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let candidate = if let Some(python) = python {
             Some(given(python, environment("PATH"))?)
@@ -117,6 +120,15 @@ impl Interpreter {
     }
 }
 
+/// Collects the garbage of the import and takes what is left out of all later collections: the modules and functions of
+/// an application live as long as its worker, and looking through them again and again costs time.
+pub fn freeze_garbage_collector(py: Python<'_>) -> PyResult<()> {
+    let gc = py.import("gc")?;
+    gc.call_method0("collect")?;
+    gc.call_method0("freeze")?;
+    Ok(())
+}
+
 /// Ends the interpreter if [`Interpreter::start`] has started it: threads are waited for, `atexit` functions run. No
 /// Python object may be touched afterwards.
 pub fn finalize() {
@@ -142,7 +154,11 @@ fn given(python: &Path, path: Option<OsString>) -> Result<PathBuf, InterpreterEr
         return if is_executable(&inside) { Ok(inside) } else { Err(InterpreterError::NotFound(python.to_owned())) };
     }
     if python.components().count() > 1 {
-        return if is_executable(python) { Ok(python.to_owned()) } else { Err(InterpreterError::NotFound(python.to_owned())) };
+        return if is_executable(python) {
+            Ok(python.to_owned())
+        } else {
+            Err(InterpreterError::NotFound(python.to_owned()))
+        };
     }
     let found = search(path, python).into_iter().next();
     found.ok_or_else(|| InterpreterError::NotFound(python.to_owned()))

@@ -8,6 +8,7 @@ pub mod environ;
 mod errors;
 mod exchange;
 mod ffi;
+mod field_memo;
 mod file_wrapper;
 pub mod handler;
 mod input;

@@ -2,6 +2,7 @@
 
 use super::exchange::{Exchange, Output, PushError};
 use super::ffi::reference_count;
+use super::field_memo::FieldMemo;
 use crate::http::response::{HeadError, ResponseHead};
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -62,10 +63,11 @@ impl StartResponse {
             return Err(wrong_type("the response headers must be a list", headers));
         };
         let text = status.to_str()?;
-        let status = latin1(text).ok_or_else(|| PyValueError::new_err(format!("response status {text:?}: not latin-1")))?;
+        let status =
+            latin1(text).ok_or_else(|| PyValueError::new_err(format!("response status {text:?}: not latin-1")))?;
         exchange.start(
             &status,
-            |head| add_fields(head, headers),
+            |head, memo| add_fields(head, memo, headers),
             |error| PyValueError::new_err(format!("response status {text:?}: {error}")),
         )?;
         match &exchange.write {
@@ -120,7 +122,7 @@ impl Callables {
     }
 }
 
-fn add_fields(head: &mut ResponseHead, headers: &Bound<'_, PyList>) -> PyResult<()> {
+fn add_fields(head: &mut ResponseHead, memo: &mut FieldMemo, headers: &Bound<'_, PyList>) -> PyResult<()> {
     for item in headers.iter() {
         let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2);
         let Some(pair) = pair else {
@@ -130,11 +132,14 @@ fn add_fields(head: &mut ResponseHead, headers: &Bound<'_, PyList>) -> PyResult<
         let Ok(name) = name.cast::<PyString>() else {
             return Err(wrong_type("a response header's name must be a str", &name));
         };
-        let name = name.to_str()?;
         let Ok(value) = value.cast::<PyString>() else {
+            let name = name.to_string_lossy();
             return Err(wrong_type(&format!("response header {name:?}: the value must be a str"), &value));
         };
-        add_field(head, name, value.to_str()?)?;
+        if !memo.recall(&name, &value, head) {
+            add_field(head, name.to_str()?, value.to_str()?)?;
+            memo.keep(&name, &value, head);
+        }
     }
     Ok(())
 }
