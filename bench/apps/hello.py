@@ -1,0 +1,6 @@
+"""The smallest useful app: what is left is the server's own cost."""
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
+    return [b"Hello, World!"]
