@@ -45,8 +45,9 @@ integration: .venv/ready
 	@touch $@
 
 fuzz: .venv/ready ## fuzz the request parser for 10 minutes: make fuzz [SECONDS=600]
+	mkdir -p tests/fuzz/corpus/request
 	cd tests/fuzz && LD_LIBRARY_PATH="$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')" \
-	    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . request -- -max_total_time=$(or $(SECONDS),600) -max_len=2048
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . request corpus/request seeds -- -max_total_time=$(or $(SECONDS),600) -max_len=2048
 
 bench: build ## measure minicorn beside its peers, about 25 minutes
 	$(PYTHON) bench/bench.py $(BENCH)
