@@ -1,17 +1,18 @@
 //! A request → the environ (PEP 3333, environ Variables; RFC 3875).
 //!
-//! The cost of a request outside the kernel is mostly here, so this file keeps what it can between requests: a
-//! template with the keys that never change, the key object of each header name, and the last value of each header.
+//! The cost of a request outside the kernel is mostly here, so what can be kept between requests is: a template with
+//! the keys that never change, and what `header_fields` keeps.
 
 use super::errors::Errors;
+use super::ffi::latin1;
 use super::file_wrapper::FileWrapper;
+use super::header_fields::HeaderNames;
 use super::input::Input;
 use crate::http::framing::BodyFraming;
 use crate::http::{Request, Version};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use std::collections::HashMap;
 
 /// What an environ says about the server, the same for every request of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,37 +50,13 @@ impl PeerNames {
 
 /// Makes environs for the requests of one listener.
 pub(super) struct EnvironFactory {
+    /// What every environ has.
     template: Py<PyDict>,
     takes_name_from_host: bool,
 }
 
-/// The header names seen so far. Bounded, since the names are the attacker's to choose; without it a name costs
-/// 100 ns more.
-pub(super) struct HeaderNames {
-    by_name: HashMap<Box<[u8]>, HeaderName, foldhash::fast::RandomState>,
-    /// Counts requests; a name whose stamp equals it has come before in the same request.
-    stamp: u64,
-    methods: Vec<(&'static [u8], Py<PyString>)>,
-}
-
-const HEADER_NAMES_MAX: usize = 512;
-
-/// Longer values, cookies above all, are seldom the same twice.
-const KEPT_VALUE_BYTES_MAX: usize = 512;
-
-struct HeaderName {
-    key: HeaderKey,
-    stamp: u64,
-    last_value: Vec<u8>,
-    last_object: Option<Py<PyString>>,
-}
-
-enum HeaderKey {
-    /// Not for the application.
-    Dropped,
-    /// The environ key.
-    Key(Py<PyString>),
-}
+/// Of `REQUEST_METHOD`; others are made when they come.
+const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl EnvironFactory {
     pub(super) fn new(py: Python<'_>, server: &ServerNames) -> PyResult<Self> {
@@ -126,7 +103,8 @@ impl EnvironFactory {
         body: Vec<u8>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.template.bind(py).copy()?;
-        names.put_request_line(py, &environ, request)?;
+        names.put(py, &environ, request)?;
+        put_request_line(&environ, request)?;
         environ.set_item(intern!(py, "REMOTE_ADDR"), &peer.address)?;
         if let Some(port) = &peer.port {
             environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
@@ -134,7 +112,9 @@ impl EnvironFactory {
         if request.body() == BodyFraming::Chunked {
             environ.set_item(intern!(py, "CONTENT_LENGTH"), body.len().to_string())?;
         }
-        names.put_fields(py, &environ, request)?;
+        if let (true, Some(host)) = (request.is_absolute(), request.host()) {
+            environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host))?;
+        }
         if self.takes_name_from_host {
             put_server_name(&environ, request.host())?;
         }
@@ -145,126 +125,33 @@ impl EnvironFactory {
     }
 }
 
-impl HeaderNames {
-    pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
-        let methods = ["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
-        Ok(Self {
-            by_name: HashMap::default(),
-            stamp: 0,
-            methods: methods.map(|method| (method.as_bytes(), PyString::intern(py, method).unbind())).into(),
-        })
+fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+    let py = environ.py();
+    let method = request.method();
+    if method != b"GET" {
+        let known = METHODS.iter().find(|known| known.as_bytes() == method);
+        let object = known.map_or_else(|| latin1(py, method), |known| PyString::intern(py, known));
+        environ.set_item(intern!(py, "REQUEST_METHOD"), object)?;
     }
-
-    fn put_request_line(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
-        let method = request.method();
-        if method != b"GET" {
-            let known = self.methods.iter().find(|(name, _)| *name == method);
-            let object = known.map_or_else(|| latin1(py, method), |(_, object)| object.bind(py).clone());
-            environ.set_item(intern!(py, "REQUEST_METHOD"), object)?;
-        }
-        if request.version() == Version::Http10 {
-            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
-        }
-        let (target, path) = (request.target(), request.path());
-        if target == b"/" {
-            return Ok(());
-        }
-        let raw = latin1(py, target);
-        if path.len() == target.len() && !path.contains(&b'%') {
-            environ.set_item(intern!(py, "PATH_INFO"), &raw)?;
-        } else {
-            environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode(path)))?;
-        }
-        environ.set_item(intern!(py, "RAW_URI"), raw)?;
-        let query = request.query();
-        if !query.is_empty() {
-            environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query))?;
-        }
-        Ok(())
+    if request.version() == Version::Http10 {
+        environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
     }
-
-    fn put_fields(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
-        self.stamp += 1;
-        for (name, value) in request.fields() {
-            if let Some(known) = self.by_name.get_mut(name) {
-                known.put(py, environ, value, self.stamp)?;
-            } else {
-                let mut new = HeaderName::new(py, name);
-                // A name that is not kept has no stamp of its own: the environ tells whether it came before.
-                if let HeaderKey::Key(key) = &new.key
-                    && environ.contains(key)?
-                {
-                    new.stamp = self.stamp;
-                }
-                new.put(py, environ, value, self.stamp)?;
-                if self.by_name.len() < HEADER_NAMES_MAX {
-                    self.by_name.insert(name.into(), new);
-                }
-            }
-        }
-        if let (true, Some(host)) = (request.is_absolute(), request.host()) {
-            environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host))?;
-        }
-        Ok(())
+    let (target, path) = (request.target(), request.path());
+    if target == b"/" {
+        return Ok(());
     }
-}
-
-impl HeaderName {
-    fn new(py: Python<'_>, name: &[u8]) -> Self {
-        let key =
-            environ_key(name).map_or(HeaderKey::Dropped, |key| HeaderKey::Key(PyString::intern(py, &key).unbind()));
-        Self { key, stamp: 0, last_value: Vec::new(), last_object: None }
+    let raw = latin1(py, target);
+    if path.len() == target.len() && !path.contains(&b'%') {
+        environ.set_item(intern!(py, "PATH_INFO"), &raw)?;
+    } else {
+        environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode(path)))?;
     }
-
-    #[inline]
-    fn put(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, value: &[u8], stamp: u64) -> PyResult<()> {
-        let HeaderKey::Key(key) = &self.key else { return Ok(()) };
-        if self.stamp == stamp {
-            return join(py, environ, key.bind(py), value);
-        }
-        self.stamp = stamp;
-        if let Some(object) = &self.last_object
-            && self.last_value == value
-        {
-            return environ.set_item(key, object);
-        }
-        let object = latin1(py, value);
-        environ.set_item(key, &object)?;
-        if value.len() <= KEPT_VALUE_BYTES_MAX {
-            self.last_value.clear();
-            self.last_value.extend_from_slice(value);
-            self.last_object = Some(object.unbind());
-        }
-        Ok(())
+    environ.set_item(intern!(py, "RAW_URI"), raw)?;
+    let query = request.query();
+    if !query.is_empty() {
+        environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query))?;
     }
-}
-
-/// A repeated field: its values in one, `,` between them (RFC 9110 §5.3), for Cookie `; ` (RFC 6265 §5.4).
-fn join(py: Python<'_>, environ: &Bound<'_, PyDict>, key: &Bound<'_, PyString>, value: &[u8]) -> PyResult<()> {
-    let separator = if key == "HTTP_COOKIE" { "; " } else { "," };
-    let value = latin1(py, value);
-    let joined = match environ.get_item(key)? {
-        Some(before) => before.add(separator)?.add(value)?,
-        None => value.into_any(),
-    };
-    environ.set_item(key, joined)
-}
-
-/// `Accept-Language` → `HTTP_ACCEPT_LANGUAGE`; `None` for a field that the application must not see.
-///
-/// A name with an underscore would get the key of the one with a hyphen: so a client could forge what a proxy in
-/// front sets, and it is dropped, as by gunicorn and nginx. Transfer-Encoding has been decoded away.
-fn environ_key(name: &[u8]) -> Option<String> {
-    if name.contains(&b'_') || name.eq_ignore_ascii_case(b"transfer-encoding") {
-        return None;
-    }
-    let key: String =
-        name.iter().map(|&byte| if byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) }).collect();
-    // The two that CGI knows without a prefix (RFC 3875 §4.1.2, §4.1.3).
-    match key.as_str() {
-        "CONTENT_TYPE" | "CONTENT_LENGTH" => Some(key),
-        _ => Some(format!("HTTP_{key}")),
-    }
+    Ok(())
 }
 
 /// A unix socket has no name of its own, and PEP 3333 wants one: the client's, else the template's.
@@ -300,12 +187,6 @@ fn hex_digit(byte: u8) -> Option<u8> {
     (byte as char).to_digit(16).map(|digit| digit as u8)
 }
 
-/// A native string of PEP 3333: each byte is the character of the same number.
-#[inline]
-fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
-    super::ffi::latin1(py, bytes)
-}
-
 /// The values of `names` in an environ, for an access log that asks for them: those that are `str` or `bytes`.
 pub(super) fn values(environ: &Bound<'_, PyDict>, names: &[String]) -> Vec<Option<Vec<u8>>> {
     let value = |name: &String| {
@@ -321,23 +202,6 @@ pub(super) fn values(environ: &Bound<'_, PyDict>, names: &[String]) -> Vec<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn header_names_become_keys() {
-        let cases = [
-            ("Host", Some("HTTP_HOST")),
-            ("accept-Language", Some("HTTP_ACCEPT_LANGUAGE")),
-            ("Content-Type", Some("CONTENT_TYPE")),
-            ("content-length", Some("CONTENT_LENGTH")),
-            ("Content_Length", None),
-            ("X_Forwarded-For", None),
-            ("Transfer-Encoding", None),
-            ("PATH-INFO", Some("HTTP_PATH_INFO")),
-        ];
-        for (name, key) in cases {
-            assert_eq!(environ_key(name.as_bytes()).as_deref(), key, "{name}");
-        }
-    }
 
     #[test]
     fn percent_decoding() {

@@ -113,7 +113,7 @@ pub(super) fn is_generator(object: &pyo3::Bound<'_, pyo3::PyAny>) -> bool {
     ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }, &raw const ffi::PyGen_Type)
 }
 
-/// A str whose characters have the numbers of `bytes` (pyo3 has no constructor for latin-1).
+/// A native string of PEP 3333: each byte is the character of the same number (pyo3 has no constructor for latin-1).
 #[inline]
 pub(super) fn latin1<'py>(py: pyo3::Python<'py>, bytes: &[u8]) -> pyo3::Bound<'py, pyo3::types::PyString> {
     use pyo3::prelude::*;

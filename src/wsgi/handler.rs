@@ -1,9 +1,10 @@
 //! [`Handler`]: one request → the application → a response in the [`Exchange`]. What PEP 3333 asks of a server's
 //! main loop is here.
 
-use super::environ::{self, EnvironFactory, HeaderNames, PeerNames, ServerNames};
+use super::environ::{self, EnvironFactory, PeerNames, ServerNames};
 use super::exchange::{Exchange, Output, PushError};
 use super::ffi;
+use super::header_fields::HeaderNames;
 use super::start_response::{Callables, SharedExchange};
 use super::traceback;
 use crate::http::Request;
@@ -89,7 +90,7 @@ impl Handler {
         Ok(Self {
             application,
             environs: servers.iter().map(|server| EnvironFactory::new(py, server)).collect::<PyResult<_>>()?,
-            names: HeaderNames::new(py)?,
+            names: HeaderNames::new(),
             callables: Callables::new(py, &exchange)?,
             exchange,
             logged_keys,

@@ -11,6 +11,7 @@ mod ffi;
 mod field_memo;
 mod file_wrapper;
 pub mod handler;
+mod header_fields;
 mod input;
 pub mod interpreter;
 mod start_response;
