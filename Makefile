@@ -10,7 +10,7 @@ VENV := $(CURDIR)/.venv
 # The build links the libpython of the environment that it will serve with.
 export PYO3_PYTHON := $(VENV)/bin/python
 
-.PHONY: help run build test check unit integration fuzz bench bench-quick pythons clean
+.PHONY: help run build test check bench-check unit integration fuzz bench bench-quick pythons clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +21,14 @@ run: build ## serve an example: make run [APP=examples.django_app:app] [WORKERS=
 build: .venv/ready ## build target/release/minicorn
 	cargo build --release --locked
 
-test: check unit integration ## every check: format, lints, unit, property and integration tests
+test: check bench-check unit integration ## every check: format, lints, unit, property and integration tests
 
 check: .venv/ready
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+bench-check: .venv/ready
+	$(VENV)/bin/python -m unittest discover --start-directory bench
 
 unit: .venv/ready
 	cargo test --locked --lib --bins

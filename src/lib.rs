@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! master            one thread, no Python: listeners, signals, the books of the workers
-//!  └─ worker 1..N   one CPython each; one thread that polls, reads, calls the application and sends
+//!  └─ worker 1..N   one CPython each; one thread that polls, reads, calls the application and sends, and one that
+//!                 sends what would wait too long
 //! ```
 //!
 //! The master forks first, and Python starts in the child: so a reload sees new code, an import that crashes stays in
@@ -45,8 +46,8 @@
 //!
 //! A *batch* is what one wait for events brought. A client is *settled* when its output has been tried and it is known
 //! what to wait for next; it *lingers* while what it still sends is read and thrown away, so that it gets to see our
-//! refusal. A worker is *eager* when application calls are slow, and sends each response as soon as it is finished. A
-//! *seat* is one of the N places for workers; its worker may change.
+//! refusal. The *postman* has the finished responses of a batch until they leave together, or until a slow call makes
+//! them late. A *seat* is one of the N places for workers; its worker may change.
 
 pub mod banner;
 pub mod exit;

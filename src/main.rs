@@ -81,6 +81,9 @@ fn check(settings: &Settings, interpreter: &Interpreter) -> Result<Exit, StartEr
     }
     open_access_log(&LogTarget::None, settings)?;
     worker::check(settings, interpreter).map_err(|(sentence, exit)| StartError { sentence, exit })?;
+    if settings.check_config {
+        println!("{}: loads", settings.app);
+    }
     Ok(Exit::Stopped)
 }
 

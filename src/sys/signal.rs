@@ -188,6 +188,18 @@ fn set_action(number: i32, handler: SigHandler) -> io::Result<()> {
     Ok(())
 }
 
+/// Calls `f` with every signal blocked, so that a thread it starts takes none.
+///
+/// # Errors
+///
+/// None on Linux.
+pub fn blocked<T>(f: impl FnOnce() -> T) -> io::Result<T> {
+    let mask = block_all()?;
+    let result = f();
+    restore(&mask);
+    Ok(result)
+}
+
 /// Blocks every signal that can be blocked, and returns the mask as it was.
 pub(super) fn block_all() -> io::Result<SigSet> {
     Ok(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?)

@@ -114,6 +114,17 @@ impl Channel {
         Sent::All
     }
 
+    /// Sends what can be sent without Python: nothing once an object waits in the queue. What does not go now, or
+    /// breaks, is left to [`send`](Self::send).
+    pub(super) fn send_bytes(&mut self) {
+        while self.queue.pieces.is_empty() && !self.queue.tail.is_empty() {
+            match self.stream.send(&self.queue.tail[self.queue.sent..]) {
+                Attempt::Bytes(count) => self.queue.advance(count),
+                Attempt::NotNow | Attempt::Broken => return,
+            }
+        }
+    }
+
     fn send_pieces(&self, py: Python<'_>) -> Attempt {
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let mut count = 0;
@@ -183,6 +194,11 @@ impl Outlet {
 
     pub(super) fn attach(&mut self, channel: Option<Channel>) {
         self.channel = channel;
+    }
+
+    /// Sends what can be sent without Python; see [`Channel::send_bytes`].
+    pub(super) fn send_bytes(&mut self) {
+        self.channel.iter_mut().for_each(Channel::send_bytes);
     }
 
     pub(super) fn detach(&mut self) -> Option<Channel> {

@@ -11,7 +11,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) connection: Connection,
-    /// `None` while a request is in the application, which then has it.
+    /// `None` while a request is in the application, or a finished response waits with the postman: they have it then.
     pub(super) channel: Option<Channel>,
     pub(super) stage: Stage,
     /// The listener it came from.

@@ -42,6 +42,8 @@ pub(super) struct Io<'w> {
     connections_max: usize,
     deadlines: Deadlines,
     timeouts: Timeouts,
+    /// Whether a connection that has had its response closes instead of waiting for another request.
+    pub(super) closes_idle: bool,
     /// The buffer that is lent to the connection being read.
     storage: Option<Vec<u8>>,
     tails: Vec<Vec<u8>>,
@@ -99,6 +101,7 @@ impl<'w> Io<'w> {
             connections_max,
             deadlines: Deadlines::default(),
             timeouts,
+            closes_idle: false,
             storage: None,
             tails: Vec::new(),
             now: Instant::now(),
@@ -269,7 +272,7 @@ impl<'w> Io<'w> {
         }
     }
 
-    /// Puts a client back that has finished responses waiting, which will be sent soon.
+    /// Puts a client back whose channel the postman has.
     #[inline]
     pub(super) fn defer(&mut self, token: Token, mut client: Box<Client>) {
         self.park(&mut client);
@@ -293,6 +296,7 @@ impl<'w> Io<'w> {
         match client.stage {
             Stage::Serving => {
                 let deadline = match client.connection.phase() {
+                    Phase::Idle if self.closes_idle && client.requests > 0 => return self.close(token),
                     Phase::Idle | Phase::Responding | Phase::Closed => Deadline::Idle,
                     Phase::Head => Deadline::Head,
                     Phase::Body => Deadline::Body,

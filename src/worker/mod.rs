@@ -5,11 +5,13 @@ mod channel;
 mod client;
 mod deadlines;
 mod io;
+mod postman;
 mod serve;
 mod timeouts;
 
 use self::channel::Outlet;
 use self::io::Io;
+use self::postman::Postman;
 use self::serve::Server;
 use self::timeouts::Timeouts;
 use crate::exit::Exit;
@@ -155,6 +157,8 @@ fn server<'w>(
     let logged_keys = access_log.as_ref().map_or_else(Vec::new, |log| log.environ_names().to_vec());
     let handler =
         Handler::new(py, application, &names, logged_keys, Arc::clone(&exchange)).map_err(BootError::other)?;
+    let postman = Postman::start(Arc::clone(&exchange))
+        .map_err(|error| BootError::Other(format!("cannot start a thread: {error}")))?;
     let io = Io::new(plan.listeners, signals.as_fd(), settings.worker_connections, timeouts)
         .map_err(|error| BootError::Other(format!("cannot poll: {error}")))?;
     Ok(Server {
@@ -166,8 +170,8 @@ fn server<'w>(
         slot,
         limits: limits(settings),
         is_keep_alive: !settings.keep_alive.is_zero(),
-        finished: Vec::new(),
-        slowness: 0,
+        postman,
+        letters: Vec::new(),
         is_draining: false,
     })
 }

@@ -125,8 +125,9 @@ fn attribute<'py>(module: &Bound<'py, PyAny>, module_name: &str, path: &str) -> 
     let mut found = module.clone();
     for name in path.split('.') {
         found = found.getattr(name).map_err(|_| {
+            let owner = if path == name { String::new() } else { format!(": there is no '{name}'") };
             let near = near_miss(&found, name).map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
-            LoadError::new(format!("module '{module_name}' has no '{path}': '{name}' was not found{near}"))
+            LoadError::new(format!("module '{module_name}' has no '{path}'{owner}{near}"))
         })?;
     }
     Ok(found)

@@ -59,7 +59,7 @@ pub(super) struct EnvironFactory {
 const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl EnvironFactory {
-    pub(super) fn new(py: Python<'_>, server: &ServerNames) -> PyResult<Self> {
+    pub(super) fn new(py: Python<'_>, server: &ServerNames, errors: &Py<Errors>) -> PyResult<Self> {
         let template = PyDict::new(py);
         let set = |key: &str, value: Bound<'_, PyAny>| template.set_item(PyString::intern(py, key), value);
         let text = |value: &str| PyString::intern(py, value).into_any();
@@ -81,7 +81,7 @@ impl EnvironFactory {
         set("wsgi.url_scheme", text("http"))?;
         set("wsgi.input", Bound::new(py, Input::new(Vec::new()))?.into_any())?;
         set("wsgi.input_terminated", boolean(true))?;
-        set("wsgi.errors", Bound::new(py, Errors::default())?.into_any())?;
+        set("wsgi.errors", errors.bind(py).clone().into_any())?;
         set("wsgi.multithread", boolean(server.is_multithread))?;
         set("wsgi.multiprocess", boolean(server.is_multiprocess))?;
         set("wsgi.run_once", boolean(false))?;
@@ -143,7 +143,8 @@ fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyRes
     let raw = latin1(py, target);
     if path.len() == target.len() && !path.contains(&b'%') {
         environ.set_item(intern!(py, "PATH_INFO"), &raw)?;
-    } else {
+    } else if !path.is_empty() {
+        // The path of `http://host` is `/`, as in the template (RFC 9110 §4.2.3).
         environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode(path)))?;
     }
     environ.set_item(intern!(py, "RAW_URI"), raw)?;

@@ -30,7 +30,11 @@ impl Errors {
         Ok(())
     }
 
-    fn flush(&mut self) {
+    /// Also called at the end of each request, so that a line without an end is not lost.
+    pub(super) fn flush(&mut self) {
+        if self.partial.is_empty() {
+            return;
+        }
         let text = std::mem::take(&mut self.partial);
         let text = text.trim_end_matches(['\r', '\n']);
         if !text.is_empty() {

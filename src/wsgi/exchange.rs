@@ -40,9 +40,6 @@ pub struct Exchange<O: ?Sized = dyn Output> {
     to: ResponseTo,
     /// The Date of this second; the worker sets it.
     pub date: DateLines,
-    /// Send each piece as soon as it is framed, even the last one: calls have been slow lately, so that nothing must
-    /// wait for one to return.
-    pub(super) is_eager: bool,
     /// Bytes that the application produced past its Content-Length.
     excess_bytes: u64,
     is_client_gone: bool,
@@ -106,7 +103,6 @@ impl<O: Output> Exchange<O> {
             memo: FieldMemo::default(),
             to,
             date: DateLines::default(),
-            is_eager: false,
             excess_bytes: 0,
             is_client_gone: false,
             generation: 0,
@@ -118,11 +114,10 @@ impl<O: Output> Exchange<O> {
 
 impl<O: Output + ?Sized> Exchange<O> {
     /// A request goes into the application. Say so before [`Handler::handle`](super::Handler::handle).
-    pub fn open(&mut self, to: ResponseTo, is_eager: bool) {
+    pub fn open(&mut self, to: ResponseTo) {
         self.state = State::Fresh;
         self.head.clear();
         self.to = to;
-        self.is_eager = is_eager;
         self.excess_bytes = 0;
         self.is_client_gone = false;
     }

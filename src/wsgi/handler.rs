@@ -2,6 +2,7 @@
 //! main loop is here.
 
 use super::environ::{self, EnvironFactory, PeerNames, ServerNames};
+use super::errors::Errors;
 use super::exchange::{Exchange, Output, PushError};
 use super::ffi;
 use super::header_fields::HeaderNames;
@@ -21,6 +22,7 @@ pub struct Handler {
     names: HeaderNames,
     exchange: SharedExchange,
     callables: Callables,
+    errors: Py<Errors>,
     /// Keys whose values an access log wants.
     logged_keys: Vec<String>,
 }
@@ -87,12 +89,15 @@ impl Handler {
         exchange: Arc<Mutex<Exchange<O>>>,
     ) -> PyResult<Self> {
         let exchange: SharedExchange = exchange;
+        let errors = Py::new(py, Errors::default())?;
+        let environs = servers.iter().map(|server| EnvironFactory::new(py, server, &errors));
         Ok(Self {
             application,
-            environs: servers.iter().map(|server| EnvironFactory::new(py, server)).collect::<PyResult<_>>()?,
+            environs: environs.collect::<PyResult<_>>()?,
             names: HeaderNames::new(),
             callables: Callables::new(py, &exchange)?,
             exchange,
+            errors,
             logged_keys,
         })
     }
@@ -129,10 +134,10 @@ impl Handler {
         let iterable = self.application.bind(py).call1((environ, &self.callables.start_response))?;
         // The two kinds that need no close and whose pieces are all there already.
         if let Ok(list) = iterable.cast_exact::<PyList>() {
-            return self.walk_items(py, list.len(), |index| list.get_item(index));
+            return self.walk_items(list.len(), |index| list.get_item(index));
         }
         if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
-            return self.walk_items(py, tuple.len(), |index| tuple.get_item(index));
+            return self.walk_items(tuple.len(), |index| tuple.get_item(index));
         }
         let walked = self.walk(py, &iterable);
         let closed = close(&iterable);
@@ -141,12 +146,7 @@ impl Handler {
     }
 
     /// All pieces are at hand, so they leave together.
-    fn walk_items<'py>(
-        &self,
-        py: Python<'py>,
-        length: usize,
-        item: impl Fn(usize) -> PyResult<Bound<'py, PyAny>>,
-    ) -> Result<(), Stop> {
+    fn walk_items<'py>(&self, length: usize, item: impl Fn(usize) -> PyResult<Bound<'py, PyAny>>) -> Result<(), Stop> {
         // Before a byte is framed, so that a wrong piece behind a right one is still answered with a 500.
         for index in 1..length {
             as_bytes(&item(index)?)?;
@@ -155,11 +155,7 @@ impl Handler {
         for index in 0..length {
             exchange.push(as_bytes(&item(index)?)?, length == 1)?;
         }
-        exchange.end()?;
-        if exchange.is_eager {
-            exchange.flush(py)?;
-        }
-        Ok(())
+        Ok(exchange.end()?)
     }
 
     /// Each piece is on its way before the next one is asked for.
@@ -170,9 +166,10 @@ impl Handler {
             let item = item?;
             let mut exchange = self.lock();
             exchange.push(as_bytes(&item)?, false)?;
-            // With its Content-Length reached, the response is finished but for the end of the iterable, and may
-            // leave with others. Only a generator is known to have code behind its last piece.
-            if !exchange.is_full() || is_generator || exchange.is_eager {
+            // With its Content-Length reached, the response is finished but for the end of the iterable, and leaves
+            // with others. Where that end takes long, as the code behind the last piece of a generator may, the worker
+            // sees to it.
+            if !exchange.is_full() || is_generator {
                 exchange.flush(py)?;
             }
             // Past its Content-Length an iterable may go on for ever.
@@ -180,13 +177,7 @@ impl Handler {
                 break;
             }
         }
-        let mut exchange = self.lock();
-        exchange.end()?;
-        // What `close` does may take long.
-        if exchange.is_eager || is_generator {
-            exchange.flush(py)?;
-        }
-        Ok(())
+        Ok(self.lock().end()?)
     }
 
     /// The application raised: a 500 if nothing has been framed yet, else the client must be able to tell.
@@ -205,6 +196,9 @@ impl Handler {
     /// The application is done: whether it kept the promise of its Content-Length, and what that means for the
     /// connection. A response that is not framed to its end is cut.
     fn conclude(&mut self, py: Python<'_>, request: &Request<'_>, logged_values: Vec<Option<Vec<u8>>>) -> Outcome {
+        if let Ok(mut errors) = self.errors.try_borrow_mut(py) {
+            errors.flush();
+        }
         let mut exchange = self.lock();
         let excess_bytes = exchange.excess_bytes();
         let closed = exchange.close();

@@ -126,11 +126,11 @@ fn add_fields(head: &mut ResponseHead, memo: &mut FieldMemo, headers: &Bound<'_,
     for item in headers.iter() {
         let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2);
         let Some(pair) = pair else {
-            return Err(wrong_type("each response header must be a (name, value) tuple", &item));
+            return Err(wrong_type(&format!("response header {item:?} must be a (name, value) tuple"), &item));
         };
         let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
         let Ok(name) = name.cast::<PyString>() else {
-            return Err(wrong_type("a response header's name must be a str", &name));
+            return Err(wrong_type(&format!("response header {name:?}: the name must be a str"), &name));
         };
         let Ok(value) = value.cast::<PyString>() else {
             let name = name.to_string_lossy();

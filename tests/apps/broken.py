@@ -1,0 +1,3 @@
+"""Raises while it is imported."""
+
+raise LookupError("the database is not configured")

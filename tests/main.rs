@@ -1,0 +1,21 @@
+//! The integration tests: the real program, started, asked over sockets, stopped.
+//!
+//! `harness` starts and asks; each other module is a part of what minicorn promises. The apps are in `tests/apps`.
+//! What `http_*` and `wsgi_*` ask of any WSGI server (`portable`) can be asked of another one: see `harness::server`.
+
+mod harness;
+
+mod access_log;
+mod app_loading;
+mod architecture;
+mod command_line;
+mod endurance;
+mod examples;
+mod http_connection;
+mod http_limits;
+mod http_request;
+mod master;
+mod worker;
+mod wsgi_environ;
+mod wsgi_input;
+mod wsgi_response;

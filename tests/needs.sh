@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Makes sure that the programs which the integration tests use are there: installs them as root on Debian, and says
+# what is missing elsewhere.
+set -euo pipefail
+
+packages=()
+need() {
+    command -v "$1" >/dev/null || packages+=("$2")
+}
+need unshare util-linux
+need prlimit util-linux
+need taskset util-linux
+need setpriv util-linux
+need script bsdutils
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    exec apt-get install -y -qq "${packages[@]}"
+fi
+echo "the tests need these packages: ${packages[*]}" >&2
+exit 1
