@@ -11,7 +11,6 @@
 
 use super::body::{BodyDecoder, Decoded};
 use super::error::RequestError;
-use super::framing::BodyFraming;
 use super::request::{Limits, Request, RequestHead};
 use super::scanner::{HeadScanner, Scan};
 use super::syntax;
@@ -264,14 +263,6 @@ impl Connection {
     /// The current request; its head is complete from [`Event::Head`] to [`respond`](Self::respond).
     pub fn request(&self) -> Request<'_> {
         Request::new(&self.storage[self.start..self.start + self.head_bytes], &self.head)
-    }
-
-    /// The Content-Length of the current request, as a hint at how much is to come.
-    pub fn body_bytes_hint(&self) -> u64 {
-        match self.head.body {
-            BodyFraming::Length(length) => length,
-            BodyFraming::Chunked => 0,
-        }
     }
 
     /// Notes that the current request has been answered. If the connection persists, the next request is read from

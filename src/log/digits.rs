@@ -1,19 +1,8 @@
 //! Numbers as decimal digits, appended to a line. With `write!` a `mini` line of the access log costs 91 ns instead of 76.
 
 /// Appends `value` without leading zeros.
-pub(super) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
-    const DIGITS_MAX: usize = 20;
-    let mut digits = [0; DIGITS_MAX];
-    let mut first = DIGITS_MAX;
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[first..]);
+pub(super) fn push_decimal(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends the last `N` digits of `value`, zeros in front included.

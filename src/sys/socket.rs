@@ -98,6 +98,25 @@ fn accept_error(errno: Errno) -> AcceptError {
     }
 }
 
+/// What follows what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing that is known of: the bytes leave at once.
+    Unknown,
+    /// The end: the sending half is closed as soon as all bytes have been taken, so that the last of them and the end
+    /// may share a segment.
+    End,
+}
+
+impl Then {
+    fn flags(self) -> MsgFlags {
+        match self {
+            Self::Unknown => MsgFlags::MSG_NOSIGNAL,
+            Self::End => MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(libc::MSG_MORE),
+        }
+    }
+}
+
 /// Pieces that one system call takes.
 pub const PIECES_MAX: usize = 16;
 
@@ -110,13 +129,13 @@ impl Stream {
 
     /// Sends from the front of `bytes`, which is not empty. A broken connection makes no signal.
     #[inline]
-    pub fn send(&self, bytes: &[u8]) -> Attempt {
-        attempt(|| socket::send(self.0.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL))
+    pub fn send(&self, bytes: &[u8], then: Then) -> Attempt {
+        attempt(|| socket::send(self.0.as_raw_fd(), bytes, then.flags()))
     }
 
     /// Sends from up to [`PIECES_MAX`] pieces with one call.
-    pub fn send_pieces(&self, pieces: &[IoSlice<'_>]) -> Attempt {
-        attempt(|| socket::sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], MsgFlags::MSG_NOSIGNAL, None))
+    pub fn send_pieces(&self, pieces: &[IoSlice<'_>], then: Then) -> Attempt {
+        attempt(|| socket::sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], then.flags(), None))
     }
 
     /// Says that nothing more will be sent. Reading goes on.

@@ -1,6 +1,6 @@
 //! [`Channel`]: an accepted socket and what waits to be sent on it. [`Outlet`] is where a response meets it.
 
-use crate::sys::socket::{Attempt, PIECES_MAX, Stream};
+use crate::sys::socket::{Attempt, PIECES_MAX, Stream, Then};
 use crate::wsgi::{ClientGone, Output};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -94,13 +94,13 @@ impl Channel {
 
     /// Sends until nothing waits or the client takes no more.
     #[inline]
-    pub(super) fn send(&mut self, py: Python<'_>) -> Sent {
+    pub(super) fn send(&mut self, py: Python<'_>, then: Then) -> Sent {
         let mut progress = Sent::Nothing;
         while !self.is_empty() {
             let attempt = if self.queue.pieces.is_empty() {
-                self.stream.send(&self.queue.tail[self.queue.sent..])
+                self.stream.send(&self.queue.tail[self.queue.sent..], then)
             } else {
-                self.send_pieces(py)
+                self.send_pieces(py, then)
             };
             match attempt {
                 Attempt::Bytes(count) => {
@@ -118,14 +118,14 @@ impl Channel {
     /// breaks, is left to [`send`](Self::send).
     pub(super) fn send_bytes(&mut self) {
         while self.queue.pieces.is_empty() && !self.queue.tail.is_empty() {
-            match self.stream.send(&self.queue.tail[self.queue.sent..]) {
+            match self.stream.send(&self.queue.tail[self.queue.sent..], Then::Unknown) {
                 Attempt::Bytes(count) => self.queue.advance(count),
                 Attempt::NotNow | Attempt::Broken => return,
             }
         }
     }
 
-    fn send_pieces(&self, py: Python<'_>) -> Attempt {
+    fn send_pieces(&self, py: Python<'_>, then: Then) -> Attempt {
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let mut count = 0;
         let pieces = self.queue.pieces.iter().map(|piece| piece.bytes(py));
@@ -135,7 +135,7 @@ impl Channel {
             *slot = IoSlice::new(&bytes[skipped..]);
             count += 1;
         }
-        self.stream.send_pieces(&slices[..count])
+        self.stream.send_pieces(&slices[..count], then)
     }
 }
 
@@ -227,7 +227,7 @@ impl Output for Outlet {
     fn flush(&mut self, py: Python<'_>) -> Result<(), ClientGone> {
         let Some(channel) = &mut self.channel else { return Err(ClientGone) };
         loop {
-            if channel.send(py) == Sent::Broken {
+            if channel.send(py, Then::Unknown) == Sent::Broken {
                 return Err(ClientGone);
             }
             if channel.waiting() <= RESPONSE_MEMORY_MAX {

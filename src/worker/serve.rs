@@ -34,6 +34,9 @@ const PIPELINE_BYTES_MAX: usize = 64 * 1024;
 /// While stopping, how long a connection that has not sent a request yet may take for its first one.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
+/// While stopping, how often each listener is asked for connections that wait; enough for a full default backlog.
+const LAST_ACCEPTS_MAX: usize = 128;
+
 pub(super) struct Server<'w> {
     pub(super) io: Io<'w>,
     pub(super) handler: Handler,
@@ -309,7 +312,8 @@ impl Server<'_> {
         self.io.closes_idle = true;
         self.slot.set_state(crate::scoreboard::State::Draining);
         for listener in 0..self.io.listeners() {
-            while self.on_listener(py, listener) > 0 {}
+            // Bounded, since under load new ones keep coming.
+            (0..LAST_ACCEPTS_MAX).take_while(|_| self.on_listener(py, listener) > 0).for_each(drop);
         }
         self.io.stop_accepting();
         for token in self.io.clients.tokens() {
