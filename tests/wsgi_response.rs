@@ -172,6 +172,21 @@ fn each_item_is_sent_at_once_in_any_framing() {
 }
 
 /// What the app does behind its last item is no reason to hold that item back, in an iterator of any kind.
+/// Pieces that come in quick succession may travel together, but not wait for one that does not come.
+#[test]
+fn a_burst_is_not_held_back() {
+    let server = portable("gate");
+    let scratch = Scratch::new();
+    let mut client = server.connect();
+    client.send(query(&format!("/burst?release={}", scratch.text("release"))));
+    client.receive_head("GET");
+    assert_eq!(client.receive_chunk(), b"first");
+    assert_eq!(client.receive_chunk(), b"second");
+    scratch.write("release", "");
+    assert_eq!(client.receive_chunk(), b"third");
+    assert_eq!(client.receive_chunk(), b"");
+}
+
 #[test]
 fn the_last_item_is_sent_before_the_end_is_asked_for() {
     for app in ["gate:app", "gate:bare"] {

@@ -224,6 +224,10 @@ impl Output for Outlet {
         }
     }
 
+    fn waiting(&self) -> usize {
+        self.channel.as_ref().map_or(0, Channel::waiting)
+    }
+
     fn flush(&mut self, py: Python<'_>) -> Result<(), ClientGone> {
         let Some(channel) = &mut self.channel else { return Err(ClientGone) };
         loop {

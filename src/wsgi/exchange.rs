@@ -16,6 +16,9 @@ pub trait Output: Send {
     /// Queues the first `length` bytes of `object` to be sent from where they lie. `length` is not 0.
     fn hold(&mut self, object: &Bound<'_, PyBytes>, length: usize);
 
+    /// Bytes that have been queued and not sent.
+    fn waiting(&self) -> usize;
+
     /// Sends what the client takes; waits for it, detached from Python, while too much is queued.
     ///
     /// # Errors
@@ -225,6 +228,11 @@ impl<O: Output + ?Sized> Exchange<O> {
         self.head.clear();
         let encoder = push_plain(status, "", self.to, &self.date, self.output.buffer());
         self.state = State::Ended(encoder, BodyEnd::Complete);
+    }
+
+    /// Framed bytes that have not been sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.output.waiting()
     }
 
     /// Sends what has been framed.

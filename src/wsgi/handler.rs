@@ -14,6 +14,7 @@ use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Calls one application, from one thread.
 pub struct Handler {
@@ -26,6 +27,13 @@ pub struct Handler {
     /// Keys whose values an access log wants.
     logged_keys: Vec<String>,
 }
+
+/// Pieces that follow each other faster than this are collected and sent together (100 pieces of 1 KiB: 450 µs of CPU
+/// apart, 55 µs together). An event stream, whose pieces are further apart, sends each at once.
+const BURST: Duration = Duration::from_micros(100);
+
+/// So many bytes of a burst are collected.
+const BURST_BYTES: usize = 16 * 1024;
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -158,18 +166,24 @@ impl Handler {
         Ok(exchange.end()?)
     }
 
-    /// Each piece is on its way before the next one is asked for.
+    /// Each piece is sent before the next one is asked for, with two exceptions, for which the worker sees to it that
+    /// nothing waits long: PEP 3333 wants a server to "guarantee that they will continue transmission even while the
+    /// application is producing its next block".
     fn walk(&self, py: Python<'_>, iterable: &Bound<'_, PyAny>) -> Result<(), Stop> {
         let iterator = PyIterator::from_object(iterable)?;
         let is_generator = ffi::is_generator(&iterator);
+        let mut last_piece: Option<Instant> = None;
         for item in iterator {
             let item = item?;
+            let now = Instant::now();
+            let is_burst = last_piece.replace(now).is_some_and(|last| now - last < BURST);
             let mut exchange = self.lock();
             exchange.push(as_bytes(&item)?, false)?;
             // With its Content-Length reached, the response is finished but for the end of the iterable, and leaves
-            // with others. Where that end takes long, as the code behind the last piece of a generator may, the worker
-            // sees to it.
-            if !exchange.is_full() || is_generator {
+            // with others. Only a generator is known to have code behind its last piece.
+            let may_wait =
+                if exchange.is_full() { !is_generator } else { is_burst && exchange.waiting() < BURST_BYTES };
+            if !may_wait {
                 exchange.flush(py)?;
             }
             // Past its Content-Length an iterable may go on for ever.

@@ -1,7 +1,7 @@
 """Waits inside a request until the file `release` of the query exists; `entered` is created first.
 
-`/before` waits before it answers, `/between` after its first item, `/after` after its last, `/written` after its first
-write(). All of them go on by themselves after 30 seconds. With `length` the response has that Content-Length.
+`/before` waits before it answers, `/between` after its first item, `/burst` after two that come at once, `/after` after
+its last, `/written` after its first write(). All of them go on by themselves after 30 seconds. With `length` the response has that Content-Length.
 """
 
 import os
@@ -18,6 +18,8 @@ def bare(environ, start_response):
     write = start_response("200 OK", [("Content-Type", "text/plain"), *lengths])
     if environ["PATH_INFO"] == "/between":
         return between(query)
+    if environ["PATH_INFO"] == "/burst":
+        return burst(query)
     if environ["PATH_INFO"] == "/after":
         return after(query)
     if environ["PATH_INFO"] == "/written":
@@ -31,6 +33,13 @@ def between(query):
     yield b"first"
     wait(query)
     yield b"second"
+
+
+def burst(query):
+    yield b"first"
+    yield b"second"
+    wait(query)
+    yield b"third"
 
 
 def after(query):
