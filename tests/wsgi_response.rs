@@ -222,6 +222,25 @@ fn written_bytes_come_before_the_items() {
     client.get("/").expect(200, "one two three end");
 }
 
+/// Behind the end of a chunked body, another chunk would be read as the next response.
+#[test]
+fn nothing_is_written_behind_the_end() {
+    let server = serve("late_write", &[]);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        client.get("/").expect(200, "whole");
+    }
+    server.log().wait_for("write() called after the request was over");
+}
+
+#[test]
+fn an_endless_iterable_is_left_where_no_body_is_wanted() {
+    let server = serve("endless", &[]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert_eq!(client.ask("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+}
+
 // start_response.
 
 #[test]

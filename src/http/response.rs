@@ -321,6 +321,11 @@ impl ResponseEncoder {
         matches!(self.framing, Framing::None | Framing::Length(0))
     }
 
+    /// Whether the response has no body by its status, or since it answers a HEAD.
+    pub fn is_bodiless(&self) -> bool {
+        self.framing == Framing::None
+    }
+
     /// Whether the head has told the peer that it may send another request.
     pub fn persists(&self) -> bool {
         self.persists

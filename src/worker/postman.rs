@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_millis(5);
 /// After so many ticks without a call the thread sleeps until there is one.
 const IDLE_TICKS: u32 = 50;
 
+/// It needs little, but the thread-local variables of all loaded libraries have their place there too.
+const STACK_BYTES: usize = 256 * 1024;
+
 pub(super) struct Postman {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -59,7 +62,7 @@ impl Postman {
         let held = Arc::clone(&shared);
         // Signals are for the thread that runs Python: a new thread inherits the mask, which is full meanwhile.
         let thread = signal::blocked(|| {
-            thread::Builder::new().name("minicorn-send".to_owned()).stack_size(64 * 1024).spawn(move || held.run())
+            thread::Builder::new().name("minicorn-send".to_owned()).stack_size(STACK_BYTES).spawn(move || held.run())
         })??;
         Ok(Self { shared, thread: Some(thread) })
     }

@@ -168,6 +168,11 @@ impl<O: Output + ?Sized> Exchange<O> {
         }
     }
 
+    /// Whether the response has begun and, by its status or for a HEAD, will have no body whatever is yielded.
+    pub(super) fn is_bodiless(&self) -> bool {
+        matches!(&self.state, State::Begun(encoder) if encoder.is_bodiless())
+    }
+
     pub(super) fn excess_bytes(&self) -> u64 {
         self.excess_bytes
     }
@@ -196,7 +201,7 @@ impl<O: Output + ?Sized> Exchange<O> {
         let known_length = only.then_some(bytes.len() as u64);
         let encoder = begin(&mut self.state, &self.head, self.to, known_length, &self.date, self.output.buffer())?;
         let admitted = encoder.admit(bytes.len());
-        if admitted < bytes.len() && !self.to.is_head {
+        if !encoder.is_bodiless() {
             self.excess_bytes += (bytes.len() - admitted) as u64;
         }
         if admitted == 0 {
@@ -268,10 +273,12 @@ fn begin<'s>(
         State::Idle => return Err(PushError::Over),
         State::Fresh => return Err(PushError::NotStarted),
         State::Started => *state = State::Begun(ResponseEncoder::begin(head, to, known_length, date, out)),
-        State::Begun(_) | State::Ended(..) => {}
+        State::Begun(_) => {}
+        // What comes behind the end would be read as the next response.
+        State::Ended(..) => return Err(PushError::Over),
     }
     match state {
-        State::Begun(encoder) | State::Ended(encoder, _) => Ok(encoder),
-        State::Idle | State::Fresh | State::Started => Err(PushError::NotStarted),
+        State::Begun(encoder) => Ok(encoder),
+        State::Idle | State::Fresh | State::Started | State::Ended(..) => Err(PushError::NotStarted),
     }
 }

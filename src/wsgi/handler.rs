@@ -186,8 +186,8 @@ impl Handler {
             if !may_wait {
                 exchange.flush(py)?;
             }
-            // Past its Content-Length an iterable may go on for ever.
-            if exchange.excess_bytes() > 0 {
+            // Past its Content-Length, or where no body is wanted, an iterable may go on for ever.
+            if exchange.excess_bytes() > 0 || exchange.is_bodiless() {
                 break;
             }
         }
