@@ -4,11 +4,11 @@
 //! Accepting belongs to the worker. The name of an address and its text belong to `settings`.
 
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +80,9 @@ fn bind_unix(path: &Path, backlog: u32) -> Result<Listener, Cause> {
     }
     remove_stale(path)?;
     let listener = UnixListener::bind(path)?;
+    // Whoever may reach the directory may connect, as with gunicorn and its umask of 0: the proxy in front is seldom
+    // the same user.
+    fs::set_permissions(path, Permissions::from_mode(0o777))?;
     listener.set_nonblocking(true)?;
     set_backlog(&listener, backlog)?;
     let file = FileId::of(&fs::symlink_metadata(path)?);
@@ -380,6 +383,8 @@ mod tests {
         let listener = bound(&directory.address("s"));
         assert_eq!(listener.to_string(), format!("unix:{}", directory.path("s").display()));
         UnixStream::connect(directory.path("s")).expect("a connection");
+        let mode = fs::metadata(directory.path("s")).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o777, "nginx runs as another user");
         listener.unlink().expect("unlinked");
         assert!(!directory.path("s").exists());
         listener.unlink().expect("nothing left to do");

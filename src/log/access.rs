@@ -48,8 +48,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// The fields that the application set; may be empty unless [`AccessLog::wants_response_fields`].
     pub response_fields: &'a [(Vec<u8>, Vec<u8>)],
-    /// For each of [`AccessLog::environ_names`], in that order, the variable's value in the request's environ; `None` if it has none.
-    /// Values that are missing at the end count as `None`.
+    /// For each of [`AccessLog::environ_names`], in that order, the variable's value in the request's environ; `None`
+    /// if it has none. Values that are missing at the end count as `None`.
     pub environ: &'a [Option<Vec<u8>>],
 }
 
@@ -61,8 +61,8 @@ pub trait RequestFields {
 
 /// An open access log.
 ///
-/// A push costs 80 ns with `mini`, 155 ns with `combined` and a browser's fields, 230 ns with `json`, the writing to a file included: one
-/// million of them in a loop, release build, best of seven.
+/// A push costs 80 ns with `mini`, 155 ns with `combined` and a browser's fields, 230 ns with `json`, the writing to a
+/// file included: one million of them in a loop, release build, best of seven.
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
@@ -133,7 +133,8 @@ impl AccessLog {
         self.sink.flush();
     }
 
-    /// Flushes, and opens the log's file anew at its path, after somebody has moved the old one away. Standard streams stay as they are.
+    /// Flushes, and opens the log's file anew at its path, after somebody has moved the old one away. Standard streams
+    /// stay as they are.
     ///
     /// # Errors
     /// The file cannot be opened; the log goes on in the old one.
@@ -144,8 +145,8 @@ impl AccessLog {
 
 /// How many bytes of a value a line may show, tried in this order until the line is one that the output takes whole.
 ///
-/// Only a line of more than PIPE_BUF bytes for a pipe is ever cut. Left long it could be broken up by a sibling's line, and
-/// its second half would begin a line, with text of the client's choice: a forged record.
+/// Only a line of more than PIPE_BUF bytes for a pipe is ever cut. Left long it could be broken up by a sibling's line,
+/// and its second half would begin a line, with text of the client's choice: a forged record.
 const VALUE_CUTS: [usize; 4] = [usize::MAX, 1024, 256, 64];
 
 /// Why there is no access log although one was asked for.

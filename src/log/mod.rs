@@ -5,8 +5,9 @@
 //! [2026-11-21 05:14:50 +0000] [WARNING] worker=3 pid=4242 out of file descriptors: accepting is paused
 //! ```
 //!
-//! The time and the level are written as gunicorn writes them. Modules speak through the `log` crate's macros; `error!` stands for
-//! gunicorn's CRITICAL too. A message of several lines (a traceback) is one write, and its further lines begin with a tab.
+//! The time and the level are written as gunicorn writes them. Modules speak through the `log` crate's macros; `error!`
+//! stands for gunicorn's CRITICAL too. A message of several lines (a traceback) is one write, and its further lines
+//! begin with a tab.
 
 #![forbid(unsafe_code)]
 
@@ -128,7 +129,8 @@ fn push_identity(out: &mut Vec<u8>, identity: Identity) {
     out.push(b' ');
 }
 
-/// Hands env_logger's lines to an [`Output`]. A line that cannot be written is lost: there is no further log to tell it to.
+/// Hands env_logger's lines to an [`Output`]. A line that cannot be written is lost: there is no further log to tell it
+/// to.
 struct LineWriter(Output);
 
 impl Write for LineWriter {

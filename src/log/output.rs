@@ -1,4 +1,5 @@
-//! Where a log's bytes go: opened from the operator's choice, written whole or with the loss told, never waited for without end.
+//! Where a log's bytes go: opened from the operator's choice, written whole or with the loss told, never waited for
+//! without end.
 //!
 //! Knows nothing of lines, except that the next one must not begin in the middle of a broken one.
 
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::settings::LogTarget;
 use crate::sys::output::{open_append, reopen_nonblocking, wait_writable};
 
-/// How long a reader who has stopped reading may hold a worker up, once, before lines are dropped. Until a write succeeds
-/// again nobody waits a second time.
+/// How long a reader who has stopped reading may hold a worker up, once, before lines are dropped. Until a write
+/// succeeds again nobody waits a second time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open log.
@@ -53,9 +54,10 @@ impl Output {
 
     /// Writes to what `stream` refers to, past the buffers of `std::io`.
     ///
-    /// A regular file must share the offset with whoever redirected the stream into it, so the descriptor is duplicated. Anything else gets
-    /// a non-blocking description of its own, if the system lets us: then no write can block, where the poll before it leaves
-    /// a gap (a sibling fills the pipe in between, or the line is longer than the room).
+    /// A regular file must share the offset with whoever redirected the stream into it, so the descriptor is
+    /// duplicated. Anything else gets a non-blocking description of its own, if the system lets us: then no write can
+    /// block, where the poll before it leaves a gap (a sibling fills the pipe in between, or the line is longer than
+    /// the room).
     pub fn inherited(stream: BorrowedFd<'_>) -> io::Result<Output> {
         let output = Output::new(File::from(stream.try_clone_to_owned()?), None)?;
         if output.is_regular {
@@ -72,8 +74,8 @@ impl Output {
         Ok(Output { file, path, is_regular, patience: PATIENCE, is_torn: false })
     }
 
-    /// Whether one write of any size is atomic among processes, which it is in a regular file: the kernel locks the file, and
-    /// appends (or all processes share one offset).
+    /// Whether one write of any size is atomic among processes, which it is in a regular file: the kernel locks the
+    /// file, and appends (or all processes share one offset).
     pub fn is_regular(&self) -> bool {
         self.is_regular
     }
@@ -86,7 +88,8 @@ impl Output {
     /// Writes all of `bytes`, which end with a line feed, in one write(2) unless the system takes fewer.
     ///
     /// # Errors
-    /// Nothing is retried later: what did not go out is lost, and the next call begins on a new line if this one ended in the middle.
+    /// Nothing is retried later: what did not go out is lost, and the next call begins on a new line if this one ended
+    /// in the middle.
     pub fn write_whole(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let deadline = Instant::now() + self.patience;
         if self.is_torn {

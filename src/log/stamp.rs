@@ -1,4 +1,5 @@
-//! The time of an event as the logs write it, local time with its offset from UTC, and a cache of it: a second is rendered once.
+//! The time of an event as the logs write it, local time with its offset from UTC, and a cache of it: a second is
+//! rendered once.
 
 use super::digits::{push_decimal, push_padded};
 use crate::sys::clock::{LocalTime, local_time};

@@ -127,7 +127,7 @@ pub(super) struct Cli {
     pub(super) limit_request_body: u64,
 
     /// The Python, or the virtual environment, to run the application with. Without it: VIRTUAL_ENV, CONDA_PREFIX,
-    /// ./.venv, then python3 on PATH
+    /// ./.venv, then the installation of the build
     #[arg(long, value_name = "PATH", help_heading = "Python")]
     pub(super) python: Option<PathBuf>,
 

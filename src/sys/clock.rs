@@ -46,15 +46,17 @@ pub fn coarse_now() -> UnixTime {
 
 /// The local time at `seconds` after the epoch, in the zone of `TZ` or, without it, of `/etc/localtime`.
 ///
-/// The zone is read at the first call, which the error log's first line makes before there is a second thread; an application
-/// that calls `time.tzset()` changes it for the logs of its worker too, as it does with Python's own logging.
+/// The zone is read at the first call, which the error log's first line makes before there is a second thread; an
+/// application that calls `time.tzset()` changes it for the logs of its worker too, as it does with Python's own
+/// logging.
 pub fn local_time(seconds: i64) -> LocalTime {
     read_zone_once();
     let mut broken_down = MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both pointers are valid for the call, and localtime_r keeps neither.
     let result = unsafe { libc::localtime_r(&seconds, broken_down.as_mut_ptr()) };
     assert!(!result.is_null(), "the clock stands at a year that does not fit 32 bits");
-    // SAFETY: every field of tm is an integer or a pointer, for which all-zero is a value, and localtime_r has set them.
+    // SAFETY: every field of tm is an integer or a pointer, for which all-zero is a value, and localtime_r has set
+    // them.
     let tm = unsafe { broken_down.assume_init() };
     LocalTime {
         year: tm.tm_year + 1900,
@@ -67,15 +69,16 @@ pub fn local_time(seconds: i64) -> LocalTime {
     }
 }
 
-/// POSIX does not oblige localtime_r to read `TZ` by itself. Once is enough, and more would be wrong: tzset reads the environment, which
-/// the application's threads may be changing.
+/// POSIX does not oblige localtime_r to read `TZ` by itself. Once is enough, and more would be wrong: tzset reads the
+/// environment, which the application's threads may be changing.
 fn read_zone_once() {
     unsafe extern "C" {
         // The libc crate does not declare it for Linux.
         fn tzset();
     }
     static ZONE: Once = Once::new();
-    // SAFETY: tzset takes no argument and locks its own state; the environment it reads is not written at this time, see `local_time`.
+    // SAFETY: tzset takes no argument and locks its own state; the environment it reads is not written at this time,
+    // see `local_time`.
     ZONE.call_once(|| unsafe { tzset() });
 }
 

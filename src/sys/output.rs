@@ -17,23 +17,23 @@ pub const PIPE_BUF: usize = libc::PIPE_BUF;
 
 /// Opens `path` for appending, creating it if need be.
 ///
-/// `O_NONBLOCK` means nothing to a regular file; it keeps the opening of a FIFO that nobody reads from waiting (it is an error
-/// then), and the writing to one that is full.
+/// `O_NONBLOCK` means nothing to a regular file; it keeps the opening of a FIFO that nobody reads from waiting (it is
+/// an error then), and the writing to one that is full.
 pub fn open_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
 /// Opens what `fd` refers to once more, non-blocking.
 ///
-/// Setting `O_NONBLOCK` on an inherited descriptor itself would set it for the shell and for every process that shares the terminal or pipe.
-/// A socket cannot be opened this way, and a pipe or terminal of another user may not be.
+/// Setting `O_NONBLOCK` on an inherited descriptor itself would set it for the shell and for every process that shares
+/// the terminal or pipe. A socket cannot be opened this way, and a pipe or terminal of another user may not be.
 pub fn reopen_nonblocking(fd: BorrowedFd<'_>) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
-/// Waits until `fd` can be written, for `patience` at most; says whether it can. An error on the descriptor (the reader is
-/// gone) counts as "can": the write will name it.
+/// Waits until `fd` can be written, for `patience` at most; says whether it can. An error on the descriptor (the reader
+/// is gone) counts as "can": the write will name it.
 pub fn wait_writable(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + patience;
     loop {

@@ -1,11 +1,11 @@
-//! [`Postman`]: finished responses that wait to leave together, and the thread that sends them, and the pieces of a burst,
-//! when they would wait too long.
+//! [`Postman`]: finished responses that wait to leave together, and the thread that sends them, and the pieces of a
+//! burst, when they would wait too long.
 //!
 //! Responses leave at the end of the batch of events in which they were made, since waking the client's core between
 //! two calls of the application costs cache and context (Flask, 64 connections: 46 µs a request when each is sent at
 //! once, 40 together). But a call may take long, or what an iterable does behind its last piece may. So a thread looks
-//! every [`TICK`]; when it finds the application in the same call twice, it sends what waits. PEP 3333 asks for no less:
-//! a server must "guarantee that they will continue transmission even while the application is producing its next
+//! every [`TICK`]; when it finds the application in the same call twice, it sends what waits. PEP 3333 asks for no
+//! less: a server must "guarantee that they will continue transmission even while the application is producing its next
 //! block".
 //!
 //! The thread never takes the GIL. It sends bytes, never objects of Python, and leaves dropping to the worker's thread.

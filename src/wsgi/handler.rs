@@ -110,8 +110,9 @@ impl Handler {
         })
     }
 
-    /// Answers one complete request, for which the exchange was opened. When it returns, the response is queued in the exchange's output, and sent as
-    /// far as PEP 3333 asks; the iterable is closed, and nothing of the request is referred to.
+    /// Answers one complete request, for which the exchange was opened. When it returns, the response is queued in the
+    /// exchange's output, and sent as far as PEP 3333 asks; the iterable is closed, and nothing of the request is
+    /// referred to.
     pub fn handle(
         &mut self,
         py: Python<'_>,

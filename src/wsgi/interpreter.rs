@@ -65,8 +65,8 @@ fn major_minor() -> &'static str {
 }
 
 impl Interpreter {
-    /// Chooses by `--python`, else `VIRTUAL_ENV`, `CONDA_PREFIX`, `./.venv`, else a `python3` on `PATH` that has the
-    /// standard library of this version beside it.
+    /// Chooses by `--python`, else `VIRTUAL_ENV`, `CONDA_PREFIX`, `./.venv`, else the installation that this
+    /// program was built for, by way of `PATH` if it is there.
     ///
     /// # Errors
     /// The choice cannot be run, or is an environment of another version.
@@ -89,7 +89,7 @@ impl Interpreter {
             let is_virtual = check_version(&python)?;
             return Ok(Self { executable: Some(python), is_virtual });
         }
-        let executable = search(environment("PATH"), "python3").into_iter().find(|python| has_standard_library(python));
+        let executable = installation(environment("PATH"));
         Ok(Self { executable, is_virtual: false })
     }
 
@@ -200,10 +200,18 @@ fn environment_version(text: &str) -> Option<String> {
     Some(format!("{}.{}", parts.next()?, parts.next()?))
 }
 
-/// Debian's `python3` has no business with a libpython of another version that was built elsewhere.
-fn has_standard_library(python: &Path) -> bool {
-    let Some(prefix) = python.ancestors().nth(2) else { return false };
-    prefix.join("lib").join(format!("python{}", major_minor())).join("os.py").is_file()
+/// The Python of the installation that this program was built for.
+fn installation(path: Option<OsString>) -> Option<PathBuf> {
+    let prefix = Path::new(env!("MINICORN_PYTHON_PREFIX"));
+    let on_path = search(path, "python3").into_iter().find(|python| is_installed_in(python, prefix));
+    on_path.or_else(|| Some(prefix.join("bin/python3")).filter(|python| python.is_absolute() && is_executable(python)))
+}
+
+/// A libpython of one installation with the standard library of another, even of the same version, is a mixture that
+/// nobody has tested: `/usr/bin/python3` has no business with a libpython that was built elsewhere.
+fn is_installed_in(python: &Path, prefix: &Path) -> bool {
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    python.ancestors().nth(2).is_some_and(|found| same(found, prefix))
 }
 
 #[cfg(test)]
@@ -230,6 +238,14 @@ mod tests {
         assert_eq!(Interpreter::choose(Some(&python), &none), Err(expected));
         assert!(Interpreter::choose(None, &virtual_env).is_err());
         std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn without_an_environment_it_is_the_installation_of_the_build() {
+        let path = std::env::join_paths(["/usr/bin", "/bin"]).expect("no colon");
+        let prefix = Path::new(env!("MINICORN_PYTHON_PREFIX"));
+        let executable = installation(Some(path)).expect("the build's Python is still there");
+        assert!(is_installed_in(&executable, prefix), "{executable:?} is not in {prefix:?}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! What is wrapped up in a request and has to be taken out for an atom: path and query of a target, the user of `Basic` credentials.
+//! What is wrapped up in a request and has to be taken out for an atom: path and query of a target, the user of `Basic`
+//! credentials.
 //!
-//! Lenient, since a log tells of bad requests too. What the application sees is none of its business: that is `wsgi::environ`.
+//! Lenient, since a log tells of bad requests too. What the application sees is none of its business: that is
+//! `wsgi::environ`.
 
-/// The path and the query of a request target. A fragment, which has no business there (RFC 9112 §3.2), is in neither. `*`, and the
-/// authority of CONNECT, count as paths.
+/// The path and the query of a request target. A fragment, which has no business there (RFC 9112 §3.2), is in neither.
+/// `*`, and the authority of CONNECT, count as paths.
 pub(super) fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
     let target = strip_authority(target);
     let target = memchr::memchr(b'#', target).map_or(target, |hash| &target[..hash]);
@@ -25,7 +27,8 @@ fn strip_authority(target: &[u8]) -> &[u8] {
     &authority[end.unwrap_or(authority.len())..]
 }
 
-/// Decodes `%2F` and its like into `out`, which is emptied before. A percent sign without two hexadecimal digits stands for itself.
+/// Decodes `%2F` and its like into `out`, which is emptied before. A percent sign without two hexadecimal digits stands
+/// for itself.
 pub(super) fn percent_decode(path: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let mut rest = path;
@@ -51,7 +54,8 @@ fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
-/// The user of `Basic` credentials (RFC 7617 §2), decoded into `scratch`. Credentials without a colon are malformed, and perhaps a secret.
+/// The user of `Basic` credentials (RFC 7617 §2), decoded into `scratch`. Credentials without a colon are malformed,
+/// and perhaps a secret.
 pub(super) fn basic_user<'a>(authorization: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let (scheme, credentials) = authorization.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -62,7 +66,8 @@ pub(super) fn basic_user<'a>(authorization: &[u8], scratch: &'a mut Vec<u8>) -> 
     (colon > 0).then(|| &scratch[..colon])
 }
 
-/// Decodes base64 (RFC 4648 §4) into `out`, which is emptied before. Padding may be missing; anything else that is wrong gives `None`.
+/// Decodes base64 (RFC 4648 §4) into `out`, which is emptied before. Padding may be missing; anything else that is
+/// wrong gives `None`.
 fn base64_decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.clear();
     let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);

@@ -1,5 +1,5 @@
-//! Formats of the access log: the four that have a name, and gunicorn's atoms, `%(h)s` and its like. Compiled once; what the atoms
-//! mean for a record is told in `render`.
+//! Formats of the access log: the four that have a name, and gunicorn's atoms, `%(h)s` and its like. Compiled once;
+//! what the atoms mean for a record is told in `render`.
 
 use std::error::Error;
 use std::fmt;
@@ -147,7 +147,8 @@ fn mini() -> Template {
     Template { segments, style: Style::Text, environ_names: Vec::new() }
 }
 
-/// Reads a format as Python's `%` operator reads it for gunicorn, except that an unknown atom is an error and not a dash.
+/// Reads a format as Python's `%` operator reads it for gunicorn, except that an unknown atom is an error and not a
+/// dash.
 fn compile_template(format: &str) -> Result<Template, FormatError> {
     if format.contains(['\n', '\r']) {
         return Err(FormatError::LineBreak);

@@ -1,4 +1,5 @@
-//! A record into a line: what each atom says, and the JSON object. Every byte that a peer or an application chose passes `escape`.
+//! A record into a line: what each atom says, and the JSON object. Every byte that a peer or an application chose
+//! passes `escape`.
 
 use std::time::Duration;
 

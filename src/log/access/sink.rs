@@ -1,4 +1,5 @@
-//! Lines on their way out: collected, written in whole lines and in pieces small enough not to mingle with a sibling's, counted if they are lost.
+//! Lines on their way out: collected, written in whole lines and in pieces small enough not to mingle with a sibling's,
+//! counted if they are lost.
 //!
 //! Knows nothing of what is in a line.
 
@@ -30,19 +31,22 @@ impl Sink {
         Sink { output, buffer: Vec::with_capacity(PIPE_BUF), whole: 0, dropped: 0 }
     }
 
-    /// The place to append a line to, to be followed by [`Sink::end_line`]; or to append it to once more, from its beginning.
+    /// The place to append a line to, to be followed by [`Sink::end_line`]; or to append it to once more, from its
+    /// beginning.
     pub fn begin_line(&mut self) -> &mut Vec<u8> {
         self.buffer.truncate(self.whole);
         &mut self.buffer
     }
 
-    /// Whether the line that is being written will stay in one piece on its way, whatever siblings write at the same time.
+    /// Whether the line that is being written will stay in one piece on its way, whatever siblings write at the same
+    /// time.
     pub fn is_line_atomic(&self) -> bool {
         self.output.is_regular() || self.buffer.len() - self.whole < PIPE_BUF
     }
 
-    /// Ends the line with a line feed, and writes if the bound is passed: the lines before this one, and this one too if it is beyond the bound
-    /// by itself. So a pipe gets at most PIPE_BUF bytes at once, which it never mixes with another process's, unless a single line is longer.
+    /// Ends the line with a line feed, and writes if the bound is passed: the lines before this one, and this one too
+    /// if it is beyond the bound by itself. So a pipe gets at most PIPE_BUF bytes at once, which it never mixes with
+    /// another process's, unless a single line is longer.
     pub fn end_line(&mut self) {
         self.buffer.push(b'\n');
         if self.buffer.len() > self.bound() {
