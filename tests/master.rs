@@ -1,6 +1,6 @@
 //! The master: starting, stopping, and never leaving a process behind.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{Client, Program, Scratch, Server, process, serve, shape, wait_for, wait_until};
@@ -33,10 +33,15 @@ fn the_start_line_says_what_runs() {
 
 #[test]
 fn on_a_terminal_the_start_is_told_to_a_person() {
-    let command = format!("{} --bind 127.0.0.1:0 tests.apps.hello:app", env!("CARGO_BIN_EXE_minicorn"));
-    let running = Program::prepare("script", &["-qefc", &command, "/dev/null"]).spawn();
+    let server = format!("{} --bind 127.0.0.1:0 tests.apps.hello:app", env!("CARGO_BIN_EXE_minicorn"));
+    // The session of its own that `script` makes is out of reach of what ends the other servers of these tests.
+    let command = format!("echo pid=$$; exec timeout --foreground 60 {server}");
+    let mut running = Program::prepare("script", &["-qefc", &command, "/dev/null"]).spawn();
     running.stdout.wait_for("Ctrl-C");
     let text = running.stdout.text();
+    let pid = text.split_once("pid=").and_then(|(_, rest)| rest.lines().next()).expect("a pid");
+    kill(Pid::from_raw(pid.trim().parse().expect("a number")), Signal::SIGTERM).expect("a process to stop");
+    wait_until("the end of the server", || running.has_ended());
     assert!(text.contains("listening on http://127.0.0.1:") && !text.contains("[INFO]"), "{text}");
 }
 
