@@ -290,11 +290,6 @@ impl Connection {
         self.parsed < self.filled
     }
 
-    /// Whether the peer has said that it sends nothing more.
-    pub fn is_input_ended(&self) -> bool {
-        self.input_ended
-    }
-
     /// Moves what is still needed to the front: the head of the current request and the bytes not parsed yet.
     fn compact(&mut self) {
         let head_end = self.start + self.head_bytes;

@@ -136,11 +136,6 @@ impl ResponseHead {
         self.status
     }
 
-    /// The Content-Length that the application gave.
-    pub fn content_length(&self) -> Option<u64> {
-        self.content_length
-    }
-
     /// The fields other than Content-Length, in their order, for those who log them.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.bytes[self.line_bytes..].split(|&byte| byte == b'\n').filter_map(|line| {

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// What to be told about a descriptor. Errors and hang-ups are always told.
@@ -123,11 +123,5 @@ impl Poll {
             readable: flags.intersects(EpollFlags::EPOLLIN | ended),
             writable: flags.intersects(EpollFlags::EPOLLOUT | ended),
         }
-    }
-}
-
-impl AsFd for Poll {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
     }
 }

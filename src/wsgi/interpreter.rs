@@ -113,11 +113,6 @@ impl Interpreter {
     pub fn is_virtual(&self) -> bool {
         self.is_virtual
     }
-
-    /// The path that becomes `sys.executable`, or a word for CPython's own.
-    pub fn describe(&self) -> String {
-        self.executable.as_ref().map_or_else(|| "the built-in default".to_owned(), |path| path.display().to_string())
-    }
 }
 
 /// Collects the garbage of the import and takes what is left out of all later collections: the modules and functions of
