@@ -276,3 +276,29 @@ fn signals_that_a_worker_does_not_mind() {
         },
     );
 }
+
+/// Finished responses wait for the end of their batch, but not for a slow call in it. While the worker is held up, both
+/// requests arrive, so that they are of one batch.
+#[test]
+fn a_finished_response_does_not_wait_for_a_slow_neighbour() {
+    let server = serve("gate", &[]);
+    let scratch = Scratch::new();
+    let [mut holder, mut quick, mut slow] = std::array::from_fn(|_| server.connect());
+    for client in [&mut holder, &mut quick, &mut slow] {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let gated = |name: &str| {
+        let (entered, release) = (scratch.text(&format!("{name}-entered")), scratch.text(&format!("{name}-release")));
+        format!("GET /before?entered={entered}&release={release} HTTP/1.1\r\nHost: a\r\n\r\n")
+    };
+    holder.send(gated("holder"));
+    wait_until("the first call", || scratch.path("holder-entered").exists());
+    quick.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    slow.send(gated("slow"));
+    scratch.write("holder-release", "");
+    wait_until("the slow call", || scratch.path("slow-entered").exists());
+    assert_eq!(quick.receive().status, 200);
+    scratch.write("slow-release", "");
+    assert_eq!(slow.receive().status, 200);
+    assert_eq!(holder.receive().status, 200);
+}
