@@ -76,6 +76,17 @@ pub(super) struct Cli {
           value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) worker_connections: u32,
 
+    /// Threads of each worker that call the application; more than 1 for applications that wait for databases and
+    /// other services
+    #[arg(long, value_name = "N", help_heading = "Workers", default_value = "1", value_parser = values::threads,
+          allow_negative_numbers = true)]
+    pub(super) threads: u32,
+
+    /// Leave each connection with the worker that accepted it, instead of passing it to one that is idle
+    #[arg(long, value_name = "BOOL", help_heading = "Workers", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) no_passing: bool,
+
     /// Replace a worker whose application works longer than this on one request; 0 = never
     #[arg(short, long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "30",
           value_parser = values::seconds, allow_negative_numbers = true)]
@@ -125,6 +136,31 @@ pub(super) struct Cli {
     #[arg(long, value_name = "BYTES", help_heading = "Limits", default_value = "1G", value_parser = values::size,
           allow_negative_numbers = true)]
     pub(super) limit_request_body: u64,
+
+    /// Request bodies up to this size stay in memory, larger ones go to a temporary file
+    #[arg(long, value_name = "BYTES", help_heading = "Buffers", default_value = "512K", value_parser = values::size,
+          allow_negative_numbers = true)]
+    pub(super) body_memory_max: u64,
+
+    /// Call the application before the request body is there, for those that stream uploads; a slow client then
+    /// occupies a thread of the application
+    #[arg(long, value_name = "BOOL", help_heading = "Buffers", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) no_request_buffering: bool,
+
+    /// So many bytes of a response may wait in memory for a client that reads slowly, more go to a temporary file
+    #[arg(long, value_name = "BYTES", help_heading = "Buffers", default_value = "1M", value_parser = values::size,
+          allow_negative_numbers = true)]
+    pub(super) response_memory_max: u64,
+
+    /// So many bytes of a response may wait in its temporary file; the application that produces more waits
+    #[arg(long, value_name = "BYTES", help_heading = "Buffers", default_value = "1G", value_parser = values::size,
+          allow_negative_numbers = true)]
+    pub(super) response_file_max: u64,
+
+    /// Directory of the temporary files, which have no name there; without it TMPDIR, else /tmp
+    #[arg(long, value_name = "DIR", help_heading = "Buffers")]
+    pub(super) tmp_upload_dir: Option<PathBuf>,
 
     /// The Python, or the virtual environment, to run the application with. Without it: VIRTUAL_ENV, CONDA_PREFIX,
     /// ./.venv, then the installation of the build
@@ -222,7 +258,8 @@ mod tests {
                 seen.push(heading);
             }
         }
-        let all = ["Application", "Listening", "Workers", "Timeouts", "Limits", "Python", "Logging", "Checks"];
+        let all =
+            ["Application", "Listening", "Workers", "Timeouts", "Limits", "Buffers", "Python", "Logging", "Checks"];
         assert_eq!(seen, all);
     }
 

@@ -24,11 +24,13 @@ impl Settings {
 
     /// Names and values. The fields are taken apart by name so that a new one cannot be forgotten; a test holds the
     /// names and their order against the definition.
-    fn rows(&self) -> [(&'static str, Vec<String>); 23] {
+    fn rows(&self) -> [(&'static str, Vec<String>); 30] {
         let Settings {
             app,
             bind,
             workers,
+            threads,
+            passing,
             timeout,
             graceful_timeout,
             keep_alive,
@@ -41,6 +43,11 @@ impl Settings {
             limit_request_fields,
             limit_request_field_size,
             limit_request_body,
+            body_memory_max,
+            request_buffering,
+            response_memory_max,
+            response_file_max,
+            tmp_upload_dir,
             chdir,
             pythonpath,
             env,
@@ -61,6 +68,8 @@ impl Settings {
             ("backlog", vec![backlog.to_string()]),
             ("workers", vec![workers.to_string()]),
             ("worker-connections", vec![worker_connections.to_string()]),
+            ("threads", vec![threads.to_string()]),
+            ("no-passing", vec![(!passing).to_string()]),
             ("timeout", vec![seconds(*timeout)]),
             ("graceful-timeout", vec![seconds(*graceful_timeout)]),
             ("keep-alive", vec![seconds(*keep_alive)]),
@@ -71,6 +80,11 @@ impl Settings {
             ("limit-request-fields", vec![limit_request_fields.to_string()]),
             ("limit-request-field-size", vec![limit_request_field_size.to_string()]),
             ("limit-request-body", vec![body_limit(*limit_request_body)]),
+            ("body-memory-max", vec![body_memory_max.to_string()]),
+            ("no-request-buffering", vec![(!request_buffering).to_string()]),
+            ("response-memory-max", vec![response_memory_max.to_string()]),
+            ("response-file-max", vec![response_file_max.to_string()]),
+            ("tmp-upload-dir", vec![path(tmp_upload_dir)]),
             ("python", python.iter().map(path).collect()),
             ("pythonpath", if pythonpath.is_empty() { vec![] } else { vec![joined(pythonpath)] }),
             ("log-level", vec![level(*log_level).to_owned()]),
@@ -160,6 +174,10 @@ mod tests {
             "-b=unix:/a b",
             "--timeout=0.25",
             "--limit-request-body=0",
+            "--threads=4",
+            "--no-passing",
+            "--no-request-buffering=true",
+            "--tmp-upload-dir=/tmp",
             "-eA=1",
             "-eB=2",
             "--pythonpath=a,b",

@@ -33,6 +33,10 @@ pub struct Settings {
     pub bind: Vec<BindAddress>,
     /// Worker processes; at least one.
     pub workers: u32,
+    /// Threads of each worker that call the app; at least one.
+    pub threads: u32,
+    /// Whether connections may move from a busy worker to an idle one.
+    pub passing: bool,
     /// Longest time of the app on one request; zero: no limit.
     pub timeout: Duration,
     /// Time for requests in flight when stopping; zero: none.
@@ -57,6 +61,16 @@ pub struct Settings {
     pub limit_request_field_size: usize,
     /// Bytes; `u64::MAX`: unlimited.
     pub limit_request_body: u64,
+    /// Bytes of a request body that stay in memory.
+    pub body_memory_max: u64,
+    /// Whether the app gets a request when all of its body is there.
+    pub request_buffering: bool,
+    /// Bytes of a response that may wait in memory.
+    pub response_memory_max: u64,
+    /// Bytes of a response that may wait in a file.
+    pub response_file_max: u64,
+    /// Where temporary files are made; it existed when the settings were read.
+    pub tmp_upload_dir: PathBuf,
     /// Directory to change to first; it existed when the settings were read.
     pub chdir: Option<PathBuf>,
     /// Directories for the front of `sys.path`, in this order.
@@ -139,7 +153,7 @@ fn resolve(
     usable_cpus: fn() -> u32,
 ) -> Result<Settings, SettingsError> {
     if let Some(directory) = &cli.chdir {
-        check_directory(directory)?;
+        check_directory("chdir", directory)?;
     }
     let bind = if cli.bind.is_empty() { vec![BindAddress::Tcp { host: cli.host, port: cli.port }] } else { cli.bind };
     Ok(Settings {
@@ -149,6 +163,8 @@ fn resolve(
             values::Workers::Auto => usable_cpus(),
             values::Workers::Count(count) => count,
         },
+        threads: cli.threads,
+        passing: !cli.no_passing,
         timeout: cli.timeout,
         graceful_timeout: cli.graceful_timeout,
         keep_alive: cli.keep_alive,
@@ -166,6 +182,17 @@ fn resolve(
         limit_request_body: match cli.limit_request_body {
             0 => u64::MAX,
             bytes => bytes,
+        },
+        body_memory_max: cli.body_memory_max,
+        request_buffering: !cli.no_request_buffering,
+        response_memory_max: cli.response_memory_max,
+        response_file_max: cli.response_file_max,
+        tmp_upload_dir: match cli.tmp_upload_dir {
+            Some(directory) => {
+                check_directory("tmp-upload-dir", &from_directory(cli.chdir.as_deref(), &directory))?;
+                directory
+            }
+            None => std::env::temp_dir(),
         },
         chdir: cli.chdir,
         pythonpath: cli.pythonpath.as_deref().map(split_at_commas).unwrap_or_default(),
@@ -196,13 +223,18 @@ const LIMIT_REQUEST_FIELDS_MAX: usize = 32768;
 /// What gunicorn's 0 means for one header field line, bytes; its documentation says unlimited, its code does not.
 const LIMIT_REQUEST_FIELD_SIZE_DEFAULT: usize = 8190;
 
-fn check_directory(directory: &Path) -> Result<(), SettingsError> {
+/// A path as it will be found after `--chdir`.
+fn from_directory(chdir: Option<&Path>, path: &Path) -> PathBuf {
+    chdir.map_or_else(|| path.to_owned(), |chdir| chdir.join(path))
+}
+
+fn check_directory(option: &str, directory: &Path) -> Result<(), SettingsError> {
     let problem = match directory.metadata() {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => "it is not a directory".to_owned(),
         Err(error) => error.to_string(),
     };
-    let message = format!("invalid value '{}' for '--chdir <DIR>': {problem}\n", directory.display());
+    let message = format!("invalid value '{}' for '--{option} <DIR>': {problem}\n", directory.display());
     Err(clap::Error::raw(ErrorKind::ValueValidation, message).into())
 }
 

@@ -75,6 +75,16 @@ pub(super) fn at_least_one(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Each thread has a stack of its own, so a number with too many digits must not be taken at its word.
+pub(super) fn threads(text: &str) -> Result<u32, String> {
+    match at_least_one(text)? {
+        threads if threads > THREADS_MAX => Err(format!("more than {THREADS_MAX}")),
+        threads => Ok(threads),
+    }
+}
+
+const THREADS_MAX: u32 = 1024;
+
 /// Whole or decimal seconds. The bound keeps `Instant + Duration` from overflowing wherever a deadline is made.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     const SECONDS_MAX: f64 = u32::MAX as f64;
