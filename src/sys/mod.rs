@@ -8,6 +8,8 @@
 pub mod clock;
 pub mod cpus;
 pub mod environment;
+pub mod fd_passing;
+pub mod file;
 pub mod output;
 pub mod poll;
 pub mod process;

@@ -15,6 +15,8 @@ pub enum Interest {
     Read,
     /// Room to write.
     Write,
+    /// Both.
+    Both,
     /// A listener that other processes poll too: a connection wakes as few of them as possible. Cannot be modified.
     Accept,
 }
@@ -25,6 +27,7 @@ impl Interest {
             Self::None => EpollFlags::empty(),
             Self::Read => EpollFlags::EPOLLIN,
             Self::Write => EpollFlags::EPOLLOUT,
+            Self::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
             Self::Accept => EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE,
         }
     }
@@ -39,13 +42,18 @@ pub struct Ready {
     pub readable: bool,
     /// Writing will not block; also on errors.
     pub writable: bool,
+    /// The connection is broken, or both of its directions are closed: epoll goes on saying so, whatever it was asked.
+    pub ended: bool,
 }
 
-/// An epoll instance with room for the events of one wait.
+/// An epoll instance. Several threads may change it, and wait on it, at the same time.
 #[derive(Debug)]
-pub struct Poll {
-    epoll: Epoll,
-    events: Vec<EpollEvent>,
+pub struct Poll(Epoll);
+
+/// Room for the events of one wait, and what the last one brought.
+#[derive(Debug)]
+pub struct Events {
+    room: Vec<EpollEvent>,
     count: usize,
 }
 
@@ -59,13 +67,12 @@ pub enum Waited {
 }
 
 impl Poll {
-    /// An instance that reports up to `events_max` events at a time. Close-on-exec.
+    /// Close-on-exec.
     ///
     /// # Errors
     /// Out of descriptors or memory.
-    pub fn new(events_max: usize) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, events: vec![EpollEvent::empty(); events_max], count: 0 })
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
     /// Starts to watch a descriptor.
@@ -73,7 +80,7 @@ impl Poll {
     /// # Errors
     /// It is watched already, or out of memory.
     pub fn add(&self, descriptor: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.epoll.add(descriptor, EpollEvent::new(interest.flags(), token))?)
+        Ok(self.0.add(descriptor, EpollEvent::new(interest.flags(), token))?)
     }
 
     /// Watches for something else.
@@ -81,7 +88,7 @@ impl Poll {
     /// # Errors
     /// It is not watched.
     pub fn modify(&self, descriptor: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.epoll.modify(descriptor, &mut EpollEvent::new(interest.flags(), token))?)
+        Ok(self.0.modify(descriptor, &mut EpollEvent::new(interest.flags(), token))?)
     }
 
     /// Ceases to watch. Closing the last descriptor of a socket does the same.
@@ -89,7 +96,7 @@ impl Poll {
     /// # Errors
     /// It is not watched.
     pub fn delete(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(self.epoll.delete(descriptor)?)
+        Ok(self.0.delete(descriptor)?)
     }
 
     /// Waits for at least one event: not at all for `Some(ZERO)`, without end for `None`. A time is rounded up to whole
@@ -97,31 +104,39 @@ impl Poll {
     ///
     /// # Errors
     /// None that a caller could provoke.
-    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<Waited> {
+    pub fn wait(&self, events: &mut Events, time: Option<Duration>) -> io::Result<Waited> {
         let timeout = time.map_or(EpollTimeout::NONE, |time| {
             let milliseconds = time.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128);
             EpollTimeout::try_from(milliseconds as i32).unwrap_or(EpollTimeout::ZERO)
         });
-        self.count = 0;
-        match self.epoll.wait(&mut self.events, timeout) {
+        events.count = 0;
+        match self.0.wait(&mut events.room, timeout) {
             Ok(count) => {
-                self.count = count;
+                events.count = count;
                 Ok(Waited::Events(count))
             }
             Err(Errno::EINTR) => Ok(Waited::Interrupted),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+impl Events {
+    /// Room for so many at a time.
+    pub fn new(events_max: usize) -> Self {
+        Self { room: vec![EpollEvent::empty(); events_max], count: 0 }
+    }
 
     /// The event of that index, less than the number that the last wait gave.
     pub fn ready(&self, index: usize) -> Ready {
-        let event = &self.events[..self.count][index];
+        let event = &self.room[..self.count][index];
         let flags = event.events();
-        let ended = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
+        let ended = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         Ready {
             token: event.data(),
-            readable: flags.intersects(EpollFlags::EPOLLIN | ended),
-            writable: flags.intersects(EpollFlags::EPOLLOUT | ended),
+            readable: ended || flags.contains(EpollFlags::EPOLLIN),
+            writable: ended || flags.contains(EpollFlags::EPOLLOUT),
+            ended,
         }
     }
 }

@@ -9,9 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::time::TimeSpec;
 
 /// How many words a [`Line`] holds.
 pub const WORDS: usize = 16;
@@ -71,7 +74,7 @@ unsafe impl Send for SharedLines {}
 // SAFETY: through a shared reference there are only atomics to reach.
 unsafe impl Sync for SharedLines {}
 
-/// A bell that any process of the family can ring and that its owner can wait for.
+/// A bell that any process of the family, and any thread, can ring and that its owner can wait for.
 #[derive(Debug)]
 pub struct Doorbell(EventFd);
 
@@ -91,6 +94,20 @@ impl Doorbell {
         _ = self.0.write(1);
     }
 
+    /// Waits until the bell rings, and answers it. May return early, when a signal comes.
+    pub fn wait(&self) {
+        // Whatever ends the wait, the caller looks for itself what there is to do.
+        _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        self.answer();
+    }
+
+    /// The same, for at most `time`.
+    pub fn wait_for(&self, time: Duration) {
+        let limit = TimeSpec::from_duration(time);
+        _ = ppoll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], Some(limit), None);
+        self.answer();
+    }
+
     /// Takes note of all rings so far.
     pub fn answer(&self) {
         // It fails only when nobody has rung.
@@ -108,7 +125,6 @@ impl AsFd for Doorbell {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::sync::atomic::Ordering::Relaxed;
 
     #[test]

@@ -200,6 +200,42 @@ pub fn blocked<T>(f: impl FnOnce() -> T) -> io::Result<T> {
     Ok(result)
 }
 
+/// The signal upon which a handler of Python's writes down where all threads are. It is far from those that people use.
+pub fn stacks_number() -> i32 {
+    libc::SIGRTMAX() - 5
+}
+
+/// Sends it to the calling thread, whose handler has run when this returns. Nothing happens if none is registered.
+///
+/// # Errors
+/// None on Linux.
+pub fn raise_stacks() -> io::Result<()> {
+    let number = stacks_number();
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset fills the set in; nix has no real-time signals, hence the raw calls.
+    let set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), number);
+        set.assume_init()
+    };
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: with no new action the call only fills `action` in, which it does when it returns 0.
+    let has_handler = unsafe {
+        libc::sigaction(number, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction != libc::SIG_DFL
+    };
+    if !has_handler {
+        return Err(io::Error::other("no handler"));
+    }
+    // SAFETY: the set is valid; only the mask of this thread changes, and changes back.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        libc::raise(number);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+    Ok(())
+}
+
 /// Blocks every signal that can be blocked, and returns the mask as it was.
 pub(super) fn block_all() -> io::Result<SigSet> {
     Ok(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?)

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
+use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{self, MsgFlags, Shutdown, SockaddrLike, SockaddrStorage};
 use std::io::{self, IoSlice};
 use std::mem;
@@ -117,6 +118,9 @@ impl Then {
     }
 }
 
+/// What sendfile(2) takes at once.
+const SEND_FILE_BYTES_MAX: usize = 0x7fff_f000;
+
 /// Pieces that one system call takes.
 pub const PIECES_MAX: usize = 16;
 
@@ -138,28 +142,58 @@ impl Stream {
         attempt(|| socket::sendmsg::<()>(self.0.as_raw_fd(), pieces, &[], then.flags(), None))
     }
 
+    /// Sends up to `length` bytes of a file, which are not 0, from `offset` on. No byte went over if the file ends there,
+    /// for it has been cut off since its length was taken. A broken connection makes SIGPIPE, which has to be ignored.
+    pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, length: usize) -> Attempt {
+        let Ok(mut offset) = super::file::position(offset) else { return Attempt::Broken };
+        attempt(|| sendfile(&self.0, file, Some(&mut offset), length.min(SEND_FILE_BYTES_MAX)))
+    }
+
     /// Says that nothing more will be sent. Reading goes on.
     pub fn end_sending(&self) {
         // A connection that is broken already needs no end.
         let _ = socket::shutdown(self.0.as_raw_fd(), Shutdown::Write);
     }
 
-    /// Waits until more can be sent, or the connection breaks; `false` if `time` passes first. `None` is without end.
-    pub fn wait_writable(&self, time: Option<Duration>) -> bool {
+    /// Ends both directions; what waits in the kernel is still sent.
+    pub fn end(&self) {
+        // A connection that is broken already needs no end.
+        let _ = socket::shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Whether the peer has ended its half of the connection, or all of it; what it sent before may still wait.
+    pub fn is_ended_by_peer(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        // nix does not name POLLRDHUP.
+        let asked = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        let mut watched = [PollFd::new(self.0.as_fd(), asked)];
+        poll(&mut watched, PollTimeout::ZERO) == Ok(1)
+    }
+
+    /// Waits until there is something to read, or the connection breaks; `false` if `time` passes first. `None` is
+    /// without end.
+    pub fn wait_readable(&self, time: Option<Duration>) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let start = std::time::Instant::now();
         loop {
             let left = time.map(|time| time.saturating_sub(start.elapsed()));
             let timeout =
                 left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-            let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+            let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
             match poll(&mut watched, timeout) {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return false,
                 Ok(0) | Err(Errno::EINTR) => {}
-                // After another error the next send will tell.
+                // After another error the next receive will tell.
                 Ok(_) | Err(_) => return true,
             }
         }
+    }
+}
+
+/// A connection that another process accepted: it is non-blocking already, and the descriptor is to be close-on-exec.
+impl From<OwnedFd> for Stream {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
     }
 }
 
@@ -178,5 +212,75 @@ fn attempt(mut call: impl FnMut() -> nix::Result<usize>) -> Attempt {
             Err(Errno::EINTR) => {}
             Err(_) => return Attempt::Broken,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::net::UnixStream;
+
+    fn tcp_pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = accept(listener.as_fd()).unwrap();
+        (stream, client)
+    }
+
+    fn file(content: &[u8]) -> std::fs::File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_is_sent_from_an_offset_until_the_peer_takes_no_more() {
+        let content: Vec<u8> = (0..20_000_000).map(|number: u32| (number % 251) as u8).collect();
+        let file = file(&content);
+        let (stream, mut client) = tcp_pair();
+        let (start, end) = (1001, content.len() - 77);
+        let mut sent = start;
+        while let Attempt::Bytes(count) = stream.send_file(file.as_fd(), sent as u64, end - sent) {
+            sent += count;
+            assert!(sent < end, "20 MB fit into socket buffers");
+        }
+        assert_eq!(stream.send_file(file.as_fd(), sent as u64, end - sent), Attempt::NotNow);
+        assert!(sent > start);
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).map(|_| received)
+        });
+        while sent < end {
+            match stream.send_file(file.as_fd(), sent as u64, end - sent) {
+                Attempt::Bytes(count @ 1..) => sent += count,
+                Attempt::NotNow => std::thread::yield_now(),
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(stream);
+        assert!(reader.join().unwrap().unwrap() == content[start..end]);
+    }
+
+    #[test]
+    fn the_end_of_a_file_and_of_a_connection_are_told() {
+        let file = file(b"0123456789");
+        let (stream, mut client) = tcp_pair();
+        // More than one call takes is asked for, and more than there is.
+        assert_eq!(stream.send_file(file.as_fd(), 4, usize::MAX), Attempt::Bytes(6));
+        assert_eq!(stream.send_file(file.as_fd(), 10, 5), Attempt::Bytes(0));
+        assert_eq!(stream.send_file(file.as_fd(), u64::MAX, 5), Attempt::Broken);
+        let mut received = [0; 6];
+        client.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"456789");
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        drop(theirs);
+        let stream = Stream(OwnedFd::from(ours));
+        assert_eq!(stream.send_file(file.as_fd(), 0, 5), Attempt::Broken);
     }
 }
