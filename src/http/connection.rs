@@ -14,6 +14,7 @@ use super::error::RequestError;
 use super::request::{Limits, Request, RequestHead};
 use super::scanner::{HeadScanner, Scan};
 use super::syntax;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// How large a lent buffer is: a head and a common body in one `recv`. Larger reads gained nothing on loopback.
@@ -89,6 +90,32 @@ pub enum Event {
     End,
     /// The peer ended the connection, and no request is incomplete.
     Closed,
+}
+
+/// All that another process needs to go on where this connection stands: see [`Connection::export`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exported<'c> {
+    /// The head of a complete request that waits for its response, with its empty line; empty if there is none.
+    pub head: &'c [u8],
+    /// What was received behind it: requests not looked at yet, or the beginning of one. Owned only in the rare case
+    /// that an empty line which was skipped before a request has to be put there again.
+    pub leftover: Cow<'c, [u8]>,
+    /// Whether the peer sends nothing more.
+    pub input_ended: bool,
+}
+
+/// A request that outlives its connection's buffer.
+#[derive(Debug)]
+pub struct OwnedRequest {
+    bytes: Vec<u8>,
+    head: RequestHead,
+}
+
+impl OwnedRequest {
+    /// To be looked at as any other.
+    pub fn as_request(&self) -> Request<'_> {
+        Request::new(&self.bytes, &self.head)
+    }
 }
 
 impl Default for Connection {
@@ -265,10 +292,21 @@ impl Connection {
         Request::new(&self.storage[self.start..self.start + self.head_bytes], &self.head)
     }
 
+    /// The current request, with bytes of its own.
+    pub fn owned_request(&self) -> OwnedRequest {
+        let bytes = self.storage[self.start..self.start + self.head_bytes].to_vec();
+        OwnedRequest { bytes, head: self.head.clone() }
+    }
+
+    /// Whether the current request is complete and waits for [`respond`](Self::respond).
+    pub fn is_complete(&self) -> bool {
+        matches!(self.reading, Reading::Paused)
+    }
+
     /// Notes that the current request has been answered. If the connection persists, the next request is read from
     /// the bytes that were left over.
     pub fn respond(&mut self, persists: bool) {
-        let is_complete = matches!(self.reading, Reading::Paused);
+        let is_complete = self.is_complete();
         self.head_bytes = 0;
         self.start = self.parsed;
         self.reading = if persists && is_complete { Reading::next_head() } else { Reading::Closed };
@@ -290,6 +328,40 @@ impl Connection {
         self.parsed < self.filled
     }
 
+    /// What has to be told for the connection to be [adopted](Self::adopt) elsewhere; the body of a complete request is
+    /// with the caller. `None` in the middle of a body, and once no further request will be read.
+    pub fn export(&self) -> Option<Exported<'_>> {
+        let leftover = Cow::from(&self.storage[self.parsed..self.filled]);
+        let leftover = match self.reading {
+            Reading::Paused => leftover,
+            // The second empty line is an error, there as here.
+            Reading::Head { empty_line_skipped: true, .. } => Cow::from([b"\r\n", &*leftover].concat()),
+            Reading::Head { empty_line_skipped: false, .. } => leftover,
+            Reading::Body(_) | Reading::Closed => return None,
+        };
+        let head = &self.storage[self.start..self.start + self.head_bytes];
+        Some(Exported { head, leftover, input_ended: self.input_ended })
+    }
+
+    /// A connection as another one was when it was [exported](Self::export): with a head, its request is complete and
+    /// waits for [`respond`](Self::respond); without, the next event is looked for in `leftover`.
+    ///
+    /// # Errors
+    /// `head` is not exactly one sound head within the limits.
+    pub fn adopt(head: &[u8], leftover: &[u8], input_ended: bool, limits: &Limits) -> Result<Self, RequestError> {
+        let mut connection = Self { storage: [head, leftover].concat(), filled: head.len(), ..Self::default() };
+        if !head.is_empty() {
+            connection.next_event(limits)?;
+            if connection.head_bytes != head.len() {
+                return Err(RequestError::Incomplete);
+            }
+            connection.reading = Reading::Paused;
+        }
+        connection.filled += leftover.len();
+        connection.input_ended = input_ended;
+        Ok(connection)
+    }
+
     /// Moves what is still needed to the front: the head of the current request and the bytes not parsed yet.
     fn compact(&mut self) {
         let head_end = self.start + self.head_bytes;
@@ -307,82 +379,4 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::invariant::{self, Outcome};
-
-    /// What a peer's bytes lead to, shown whole, byte by byte and with trailing bytes.
-    fn check(wire: &str, expected: &[Outcome]) {
-        let limits = Limits::default();
-        for step in [wire.len().max(1), 1, 7] {
-            assert_eq!(invariant::outcomes(wire.as_bytes(), step, &limits), expected, "{wire:?} in steps of {step}");
-        }
-    }
-
-    fn request(method: &str, target: &str, body: &str) -> Outcome {
-        Outcome::Request { method: method.into(), target: target.into(), body: body.into() }
-    }
-
-    #[test]
-    fn requests_one_after_another() {
-        check("", &[Outcome::Closed]);
-        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[request("GET", "/", ""), Outcome::Closed]);
-        check(
-            "\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
-            &[request("POST", "/a", "abc"), request("GET", "/b", ""), Outcome::Closed],
-        );
-        check(
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n\
-             GET /b HTTP/1.1\r\nHost: a\r\n\r\n",
-            &[request("POST", "/", "abcde"), request("GET", "/b", ""), Outcome::Closed],
-        );
-    }
-
-    #[test]
-    fn a_connection_ends_with_the_request_that_says_so() {
-        check(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
-            &[request("GET", "/", ""), Outcome::Closed],
-        );
-        check("GET / HTTP/1.0\r\n\r\nGET", &[request("GET", "/", ""), Outcome::Closed]);
-    }
-
-    #[test]
-    fn refusals_end_the_connection() {
-        let refused = |wire: &str, error| check(wire, &[Outcome::Refused(error)]);
-        refused("\r\n\r\nGET / HTTP/1.1\r\n", RequestError::RequestLine);
-        refused("\x16\x03\x01", RequestError::RequestLine);
-        refused("\n", RequestError::RequestLine);
-        refused("GET /", RequestError::Incomplete);
-        refused("GET / HTTP/1.1\r\nHost: a\r\n", RequestError::Incomplete);
-        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", RequestError::Incomplete);
-        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741825\r\n\r\n", RequestError::BodyTooLarge);
-    }
-
-    #[test]
-    fn continue_is_wanted_only_while_the_body_has_not_begun() {
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n";
-        for (wire, expected) in [(head.to_owned(), true), (format!("{head}a"), false)] {
-            let mut connection = Connection::default();
-            connection.lend(vec![0; STORAGE_BYTES]);
-            connection.space()[..wire.len()].copy_from_slice(wire.as_bytes());
-            connection.filled(wire.len());
-            let event = connection.next_event(&Limits::default());
-            assert_eq!(event, Ok(Event::Head { wants_continue: expected }));
-        }
-    }
-
-    #[test]
-    fn a_parked_connection_owns_only_what_it_received() {
-        let mut connection = Connection::default();
-        connection.lend(vec![0; STORAGE_BYTES]);
-        connection.space()[..5].copy_from_slice(b"GET /");
-        connection.filled(5);
-        assert_eq!(connection.next_event(&Limits::default()), Ok(Event::NeedInput));
-        assert_eq!(connection.phase(), Phase::Head);
-        let storage = connection.park().expect("five bytes are parked");
-        assert_eq!((storage.len(), connection.storage.capacity()), (STORAGE_BYTES, 5));
-        connection.lend(storage);
-        assert_eq!(&connection.storage[..5], b"GET /");
-    }
-}
+mod tests;

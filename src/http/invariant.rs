@@ -25,6 +25,20 @@ pub enum Outcome {
 /// Feeds `wire` to one connection in reads of at most `step` bytes, parking the buffer between them, and answers each
 /// request at once.
 pub fn outcomes(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
+    run(wire, step, limits, |connection| connection)
+}
+
+/// The same with a connection that moves from process to process, whenever it may.
+fn outcomes_moving(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
+    run(wire, step, limits, |connection| {
+        let Some(exported) = connection.export() else { return connection };
+        Connection::adopt(exported.head, &exported.leftover, exported.input_ended, limits)
+            .expect("what was accepted once is accepted again")
+    })
+}
+
+/// `replace` is applied before and after each answer, and whenever more bytes are waited for.
+fn run(wire: &[u8], step: usize, limits: &Limits, replace: impl Fn(Connection) -> Connection) -> Vec<Outcome> {
     let mut connection = Connection::default();
     let mut outcomes = Vec::new();
     let mut body = Vec::new();
@@ -33,6 +47,7 @@ pub fn outcomes(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
     loop {
         match connection.next_event(limits) {
             Ok(Event::NeedInput) => {
+                connection = replace(connection);
                 if connection.wants_storage() {
                     connection.lend(spare.take().unwrap_or_else(|| vec![0; STORAGE_BYTES]));
                 }
@@ -42,6 +57,7 @@ pub fn outcomes(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
             Ok(Event::Head { .. }) => body.clear(),
             Ok(Event::Payload(run)) => body.extend_from_slice(connection.payload(run)),
             Ok(Event::End) => {
+                connection = replace(connection);
                 let request = connection.request();
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 outcomes.push(Outcome::Request {
@@ -51,6 +67,7 @@ pub fn outcomes(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
                 });
                 let persists = request.persists();
                 connection.respond(persists);
+                connection = replace(connection);
             }
             Ok(Event::Closed) => {
                 outcomes.push(Outcome::Closed);
@@ -77,7 +94,8 @@ fn receive(connection: &mut Connection, unread: &mut &[u8], step: usize) {
     }
 }
 
-/// Any split of the input gives the same outcomes; each refusal has a status; nothing panics.
+/// Any split of the input gives the same outcomes, and so does a connection that moves; each refusal has a status;
+/// nothing panics.
 ///
 /// # Panics
 /// If that does not hold for `wire`: this is the fuzz target.
@@ -86,6 +104,9 @@ pub fn holds_for(wire: &[u8]) {
     let whole = outcomes(wire, wire.len(), &limits);
     for step in [1, 2, 3, 17] {
         assert_eq!(outcomes(wire, step, &limits), whole, "in steps of {step}");
+    }
+    for step in [1, 17, wire.len()] {
+        assert_eq!(outcomes_moving(wire, step, &limits), whole, "moving, in steps of {step}");
     }
     for outcome in &whole {
         if let Outcome::Refused(error) = outcome {

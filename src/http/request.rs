@@ -30,7 +30,7 @@ impl Default for Limits {
 }
 
 /// A parsed head; its parts are ranges into the connection's buffer until Python needs an object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RequestHead {
     line: RequestLine,
     fields: Vec<FieldSpans>,
@@ -217,6 +217,11 @@ impl<'c> Request<'c> {
     /// Where the body ends.
     pub fn body(&self) -> BodyFraming {
         self.head.body
+    }
+
+    /// Whether there is one that is not empty by its framing.
+    pub fn has_body(&self) -> bool {
+        self.body() != BodyFraming::Length(0)
     }
 
     /// Whether the peer wants the connection to outlive this request.

@@ -145,6 +145,12 @@ impl ResponseHead {
         })
     }
 
+    /// Appends it as an interim response (RFC 9110 §15.2), which has neither body nor Date.
+    pub fn push_interim(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// RFC 9110 §6.4.1: informational, 204 and 304 have no content, whatever the application yields.
     fn forbids_body(&self) -> bool {
         matches!(self.status, 100..=199 | 204 | 304)
@@ -269,16 +275,22 @@ impl ResponseEncoder {
     /// How many of the next `length` bytes belong on the wire: all, or those within the Content-Length, or none.
     #[inline]
     pub fn admit(&mut self, length: usize) -> usize {
+        self.admit_long(length as u64) as usize
+    }
+
+    /// The same for what does not lie in memory.
+    #[inline]
+    pub fn admit_long(&mut self, length: u64) -> u64 {
         let admitted = match &mut self.framing {
             Framing::None => 0,
             Framing::Chunked | Framing::UntilClose => length,
             Framing::Length(left) => {
-                let admitted = (*left).min(length as u64);
+                let admitted = (*left).min(length);
                 *left -= admitted;
-                admitted as usize
+                admitted
             }
         };
-        self.body_bytes += admitted as u64;
+        self.body_bytes += admitted;
         admitted
     }
 
@@ -369,6 +381,8 @@ fn reason(status: u16) -> &'static str {
         500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        507 => "Insufficient Storage",
         505 => "HTTP Version Not Supported",
         _ => "Error",
     }
