@@ -2,9 +2,10 @@
 
 use minicorn::banner;
 use minicorn::exit::Exit;
+use minicorn::inboxes::Inboxes;
 use minicorn::log::access::AccessLog;
 use minicorn::log::{self as logs, Identity};
-use minicorn::master::{self, WorkerIdentity};
+use minicorn::master::{self, Shared, WorkerIdentity};
 use minicorn::net::{self, Listener};
 use minicorn::scoreboard::Scoreboard;
 use minicorn::settings::{self, LogTarget, Settings};
@@ -50,6 +51,7 @@ fn run(settings: &Settings) -> Result<Exit, StartError> {
     }
     logs::init(settings.log_level, &settings.error_log)
         .map_err(|error| StartError::failed(format!("--error-logfile: {error}")))?;
+    check_folder(settings)?;
     let interpreter = choose_interpreter(settings)?;
     if settings.check_config || settings.print_config {
         return check(settings, &interpreter);
@@ -63,6 +65,22 @@ fn run(settings: &Settings) -> Result<Exit, StartError> {
         }
     }
     Ok(exit)
+}
+
+/// Without a folder of its own the server starts all the same: small bodies need none.
+fn check_folder(settings: &Settings) -> Result<(), StartError> {
+    match (worker::check_folder(settings), &settings.tmp_upload_dir) {
+        (Ok(()), _) => Ok(()),
+        (Err(error), Some(folder)) => {
+            let sentence = format!("--tmp-upload-dir {}: {error}", folder.display());
+            Err(StartError { sentence, exit: Exit::Usage })
+        }
+        (Err(error), None) => {
+            let folder = settings.temporary_folder();
+            ::log::warn!("no temporary files can be made in {}: {error}; see --tmp-upload-dir", folder.display());
+            Ok(())
+        }
+    }
 }
 
 fn choose_interpreter(settings: &Settings) -> Result<Interpreter, StartError> {
@@ -115,12 +133,19 @@ fn serve(
     };
     let scoreboard = Scoreboard::new(plan.slots())
         .map_err(|error| StartError::failed(format!("no shared memory for the workers: {error}")))?;
-    let worker_plan = worker::Plan { settings, listeners, interpreter, scoreboard: &scoreboard };
+    let inboxes = settings
+        .passing
+        .then(|| Inboxes::new(plan.slots()))
+        .transpose()
+        .map_err(|error| StartError::failed(format!("no inboxes for the workers: {error}")))?;
+    let shared = Shared { scoreboard: &scoreboard, inboxes: inboxes.as_ref() };
+    let worker_plan =
+        worker::Plan { settings, listeners, interpreter, scoreboard: &scoreboard, inboxes: shared.inboxes };
     logs::set_identity(Identity::Master);
     let mut child = |identity: WorkerIdentity| {
         logs::set_identity(Identity::Worker(identity.number));
         worker::run(worker_plan, identity.slot, access_log.take())
     };
     let mut started = || banner::say(settings, listeners);
-    Ok(master::run(&plan, &scoreboard, &mut child, &mut started))
+    Ok(master::run(&plan, shared, &mut child, &mut started))
 }

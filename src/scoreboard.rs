@@ -1,25 +1,44 @@
-//! The scoreboard: what the workers let the master know, in memory that all of them share.
+//! The scoreboard: what the workers let the master and each other know, in memory that all of them share.
 //!
-//! One slot per worker, written by that worker and read by the master; no locks, no files, no messages. What follows
-//! from a value is decided by whoever reads it.
+//! One slot per worker; no locks, no files, no messages. What follows from a value is decided by whoever reads it. Most
+//! words of a slot have one writer, its worker, and are loaded and stored instead of added to, which on the hot path
+//! saves a locked instruction per request.
 //!
 //! Orderings: the state is stored with Release and loaded with Acquire, so that whoever sees a worker ready sees what
-//! it wrote before. Everything else is a number that stands for itself, and Relaxed.
+//! it wrote before. Everything else is a number that stands for itself, and Relaxed. Three pairs of a store and a load
+//! must not miss each other (each side stores one word and then loads the other's, as in Dekker's algorithm), and have
+//! a sequentially consistent fence between the two, on both sides. Of two such fences one comes first; whoever has the
+//! other one sees what was stored before the first:
+//!
+//! - A worker that queues a request stores that, *fence* ([`Slot::set_queued`]), and looks for an idle sibling. One
+//!   that becomes idle stores that, *fence* ([`Slot::set_idle`]), and looks for queues ([`Scoreboard::has_queues`]); so
+//!   does one that gives back a reservation. So no request waits beside an idle worker without either knowing.
+//! - A worker that sends a connection puts it into an inbox, *fence* ([`Slot::note_sent`]), and looks whether the
+//!   receiver's slot has become empty. The master stores that it is empty, *fence* ([`Slot::vacate`]), and has a
+//!   worker look into the inboxes of empty slots. So no connection stays where nobody looks.
+//! - A worker that starts stores that it is ready, *fence* ([`Slot::set_state`]), and looks into the inboxes of empty
+//!   slots; the master, after its fence, looks for a ready worker. So one of the two takes care of what is there.
 
 use std::io;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
 
 use crate::sys::process::Pid;
-use crate::sys::shared::{Doorbell, Line, SharedLines};
+use crate::sys::shared::{Doorbell, Line, SharedLines, WORDS};
 
 /// Shared by the master and all workers that it forks after making it.
 #[derive(Debug)]
 pub struct Scoreboard {
-    /// The first line belongs to all of them together, each other one to a slot.
+    /// The first line belongs to all of them together. Then come lines with a bit for each slot that reports a queue,
+    /// and behind them a line for each slot.
     lines: SharedLines,
+    slots: u32,
     doorbell: Doorbell,
 }
+
+/// Slots that one line of bits stands for.
+const SLOTS_PER_LINE: u32 = WORDS as u32 * u64::BITS;
 
 impl Scoreboard {
     /// All slots empty.
@@ -28,12 +47,13 @@ impl Scoreboard {
     ///
     /// When there are no memory or no descriptors left.
     pub fn new(slots: u32) -> io::Result<Self> {
-        Ok(Self { lines: SharedLines::new(slots as usize + 1)?, doorbell: Doorbell::new()? })
+        let lines = 1 + slots.div_ceil(SLOTS_PER_LINE) as usize + slots as usize;
+        Ok(Self { lines: SharedLines::new(lines)?, slots, doorbell: Doorbell::new()? })
     }
 
     /// How many slots there are.
     pub fn slots(&self) -> u32 {
-        (self.lines.len() - 1) as u32
+        self.slots
     }
 
     /// The slot number `index`, counted from 0.
@@ -42,8 +62,24 @@ impl Scoreboard {
     ///
     /// When there is no such slot.
     pub fn slot(&self, index: u32) -> Slot<'_> {
-        let Line([state, pid, sequence, requests, connections, ..]) = &self.lines[index as usize + 1];
-        Slot { state, pid, sequence, requests, connections, board: self }
+        let first = self.lines.len() - self.slots as usize;
+        let Line(words) = &self.lines[first + index as usize];
+        // The first of the two cache lines has what only the master reads, so that it stays with the worker.
+        let [pid, sequence, requests, _, _, _, _, _, rest @ ..] = words;
+        let [state, availability, queued, connections, sent_to, taken_from, ..] = rest;
+        Slot {
+            index,
+            pid,
+            sequence,
+            requests,
+            state,
+            availability,
+            queued,
+            connections,
+            sent_to,
+            taken_from,
+            board: self,
+        }
     }
 
     /// Rings when a worker has changed its state.
@@ -62,14 +98,85 @@ impl Scoreboard {
     }
 }
 
+/// What workers find out about each other.
+impl Scoreboard {
+    /// Whether any worker has requests that wait: one load per 64 slots, of a cache line that changes seldom. To be
+    /// asked after [`Slot::set_idle`].
+    pub fn has_queues(&self) -> bool {
+        self.queue_words().any(|word| word.load(Relaxed) != 0)
+    }
+
+    /// A worker that has requests waiting, the next one behind `except` in a circle, so that those who ask do not all
+    /// turn to the same.
+    pub fn first_with_queue(&self, except: u32) -> Option<u32> {
+        if !self.has_queues() {
+            return None;
+        }
+        self.others(except).find(|&slot| {
+            let (word, bit) = self.queue_bit(slot);
+            word.load(Relaxed) & bit != 0
+        })
+    }
+
+    /// The ready worker other than `except` with the fewest connections, an idle one before a busy one; of equals the
+    /// next one behind `except`.
+    pub fn best_sibling(&self, except: u32) -> Option<u32> {
+        self.ready_slots(except).min_by_key(|slot| (slot.load(), !slot.is_idle())).map(|slot| slot.index)
+    }
+
+    /// Reserves an idle worker other than `except`, the one with the fewest connections, of equals the next one behind it
+    /// in a circle, so that those who search at the same time begin apart. The reservation ends when that worker becomes busy or idle again, or with
+    /// [`Slot::release`].
+    pub fn idle_sibling(&self, except: u32) -> Option<u32> {
+        loop {
+            let idle = self.ready_slots(except).filter(|slot| slot.is_idle()).min_by_key(|slot| slot.load())?;
+            // Somebody else may have been quicker; then it is not idle any more.
+            if idle.try_reserve() {
+                return Some(idle.index);
+            }
+        }
+    }
+
+    /// The slots that no worker has now. What is in their inboxes is for whoever finds it.
+    pub fn empty_slots(&self) -> impl Iterator<Item = u32> {
+        (0..self.slots).filter(|&slot| self.slot(slot).state() == State::Empty)
+    }
+
+    fn ready_slots(&self, except: u32) -> impl Iterator<Item = Slot<'_>> {
+        self.others(except).map(|slot| self.slot(slot)).filter(|slot| slot.state() == State::Ready)
+    }
+
+    /// All slots but one, beginning behind it.
+    fn others(&self, except: u32) -> impl Iterator<Item = u32> + use<> {
+        (except + 1..self.slots).chain(0..except.min(self.slots))
+    }
+
+    fn queue_words(&self) -> impl Iterator<Item = &AtomicU64> {
+        let words = self.slots.div_ceil(u64::BITS) as usize;
+        self.lines[1..].iter().flat_map(|line| &line.0).take(words)
+    }
+
+    fn queue_bit(&self, slot: u32) -> (&AtomicU64, u64) {
+        let line = &self.lines[1 + (slot / SLOTS_PER_LINE) as usize];
+        (&line.0[(slot % SLOTS_PER_LINE / u64::BITS) as usize], 1 << (slot % u64::BITS))
+    }
+}
+
 /// What one worker tells. Cheap to copy and to keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'a> {
-    state: &'a AtomicU64,
+    index: u32,
     pid: &'a AtomicU64,
     sequence: &'a AtomicU64,
     requests: &'a AtomicU64,
+    state: &'a AtomicU64,
+    availability: &'a AtomicU64,
+    queued: &'a AtomicU64,
     connections: &'a AtomicU64,
+    /// Connections ever put into this slot's inbox, and ever taken out of it. They outlive its workers, as the inbox
+    /// does.
+    sent_to: &'a AtomicU64,
+    taken_from: &'a AtomicU64,
     board: &'a Scoreboard,
 }
 
@@ -85,34 +192,25 @@ pub enum State {
     Ready,
     /// Was ready, accepts no more, finishes what it has.
     Draining,
+    /// One of its requests has taken longer than it may and cannot be ended: it finishes the others and leaves.
+    Condemned,
 }
 
-/// For the master.
+// Whether a worker could take a request at once: values of `availability`.
+const BUSY: u64 = 0;
+const IDLE: u64 = 1;
+/// Idle, and a sibling is about to send it something.
+const RESERVED: u64 = 2;
+
+/// For everybody.
 impl Slot<'_> {
-    /// Clears what the last worker left behind, for one that is about to be forked.
-    pub fn prepare(self) {
-        for word in [self.pid, self.sequence, self.requests, self.connections] {
-            word.store(0, Relaxed);
-        }
-        self.state.store(State::Starting as u64, Release);
-    }
-
-    /// Notes who the worker is.
-    pub fn assign(self, pid: Pid) {
-        self.pid.store(pid.as_raw().unsigned_abs().into(), Relaxed);
-    }
-
-    /// The worker is gone. Its numbers stay to be read until the slot is used again.
-    pub fn vacate(self) {
-        self.state.store(State::Empty as u64, Release);
-    }
-
     /// How far the worker is.
     pub fn state(self) -> State {
         match self.state.load(Acquire) {
             1 => State::Starting,
             2 => State::Ready,
             3 => State::Draining,
+            4 => State::Condemned,
             _ => State::Empty,
         }
     }
@@ -122,7 +220,8 @@ impl Slot<'_> {
         self.pid.load(Relaxed) as u32
     }
 
-    /// Odd while the worker is inside a call of its application. The same odd number twice is the same call.
+    /// The heartbeat: odd while a call of the application is in progress. The same odd number for long means that the
+    /// worker does not even look after its own calls any more.
     pub fn sequence(self) -> u64 {
         self.sequence.load(Relaxed)
     }
@@ -136,10 +235,82 @@ impl Slot<'_> {
     pub fn connections(self) -> u32 {
         self.connections.load(Relaxed) as u32
     }
+
+    /// Requests that are complete and wait for a thread of the application.
+    pub fn queued(self) -> u32 {
+        self.queued.load(Relaxed) as u32
+    }
+
+    /// The connections of this worker, with those on their way to it. An estimate: the words are read one after
+    /// another, and a process that is killed between sending and counting is off by one ever after.
+    pub fn load(self) -> u64 {
+        let under_way = self.sent_to.load(Relaxed).saturating_sub(self.taken_from.load(Relaxed));
+        self.connections.load(Relaxed) + under_way
+    }
+
+    /// Whether it could take a request at once and nobody has reserved it.
+    pub fn is_idle(self) -> bool {
+        self.availability.load(Relaxed) == IDLE
+    }
 }
 
-/// For the worker that the slot belongs to, and for nobody else: the numbers are loaded and stored instead of added to,
-/// which on this path saves a locked instruction per request and is right with a single writer.
+/// For the master.
+impl Slot<'_> {
+    /// Clears what the last worker left behind, for one that is about to be forked.
+    pub fn prepare(self) {
+        for word in [self.pid, self.sequence, self.requests, self.connections, self.queued] {
+            word.store(0, Relaxed);
+        }
+        self.availability.store(BUSY, Relaxed);
+        self.state.store(State::Starting as u64, Release);
+    }
+
+    /// Notes who the worker is.
+    pub fn assign(self, pid: Pid) {
+        self.pid.store(pid.as_raw().unsigned_abs().into(), Relaxed);
+    }
+
+    /// The worker is gone. Its numbers stay to be read until the slot is used again, but nobody is to wait for its
+    /// queue any more. What is in its inbox has to be looked for after this.
+    pub fn vacate(self) {
+        self.report_queue(false);
+        self.state.store(State::Empty as u64, Release);
+        fence(SeqCst);
+    }
+}
+
+/// For siblings of the worker that the slot belongs to.
+impl Slot<'_> {
+    /// Takes an idle worker for oneself, to send it something; others see it as taken.
+    pub fn try_reserve(self) -> bool {
+        // Looked at first, so that the cache line of a busy worker stays with it.
+        self.is_idle() && self.availability.compare_exchange(IDLE, RESERVED, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Gives a reservation back without having sent anything. If the worker has moved on, nothing happens; if it has
+    /// moved on and been reserved by somebody else, their reservation ends early, and it may be sent two requests.
+    ///
+    /// After this the caller asks [`Scoreboard::has_queues`], as one that becomes idle does: whoever has queued a
+    /// request meanwhile has not seen the reserved worker, and that one does not know that it is free again.
+    pub fn release(self) {
+        _ = self.availability.compare_exchange(RESERVED, IDLE, Relaxed, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// A connection was put into this slot's inbox. If its state is [`State::Empty`] after this, the sender has to see
+    /// that somebody reads it.
+    pub fn note_sent(self) {
+        self.sent_to.fetch_add(1, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// A connection was taken out of this slot's inbox, by its worker or, if there is none, by anybody.
+    pub fn note_taken(self) {
+        self.taken_from.fetch_add(1, Relaxed);
+    }
+}
+
+/// For the worker that the slot belongs to, and for one of its threads at a time.
 impl Slot<'_> {
     /// Tells the master how far this worker is, and wakes it.
     pub fn set_state(self, state: State) {
@@ -147,7 +318,54 @@ impl Slot<'_> {
             self.board.boot_report().store(0, Release);
         }
         self.state.store(state as u64, Release);
+        fence(SeqCst);
         self.board.doorbell.ring();
+    }
+
+    /// No thread is free for another request.
+    pub fn set_busy(self) {
+        self.availability.store(BUSY, Relaxed);
+    }
+
+    /// A thread is free. After this the worker asks [`Scoreboard::has_queues`]. It also ends a reservation whose maker
+    /// died before it could send anything, so it should be said again whenever an idle worker has been awake.
+    pub fn set_idle(self) {
+        self.availability.store(IDLE, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// So many complete requests wait for a thread. If there are any, the worker asks for an
+    /// [idle sibling](Scoreboard::idle_sibling) after this.
+    pub fn set_queued(self, count: u32) {
+        let before = self.queued.load(Relaxed);
+        self.queued.store(count.into(), Relaxed);
+        if (before == 0) != (count == 0) {
+            self.report_queue(count > 0);
+        }
+        if count > 0 {
+            fence(SeqCst);
+        }
+    }
+
+    /// A bit and not a count: a worker that is killed cannot take back what it has added, and whoever clears the bit
+    /// for it need not know whether it was set.
+    fn report_queue(self, has_queue: bool) {
+        let (word, bit) = self.board.queue_bit(self.index);
+        if has_queue {
+            word.fetch_or(bit, Relaxed)
+        } else {
+            word.fetch_and(!bit, Relaxed)
+        };
+    }
+
+    /// The worker lives, and a call of the application is in progress.
+    pub fn beat_busy(self) {
+        self.sequence.store((self.sequence.load(Relaxed) + 1) | 1, Relaxed);
+    }
+
+    /// The worker lives, and no call of the application is in progress.
+    pub fn beat_idle(self) {
+        self.sequence.store((self.sequence.load(Relaxed) + 2) & !1, Relaxed);
     }
 
     /// The application is about to be called.
@@ -176,65 +394,4 @@ fn increment(number: &AtomicU64) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_tells_what_its_worker_told() {
-        let board = Scoreboard::new(2).unwrap();
-        let slot = board.slot(1);
-        slot.prepare();
-        slot.assign(Pid::from_raw(4242));
-        for state in [State::Starting, State::Ready, State::Draining, State::Empty] {
-            slot.set_state(state);
-            assert_eq!(slot.state(), state);
-        }
-        slot.enter_call();
-        slot.leave_call();
-        slot.enter_call();
-        slot.count_request();
-        slot.set_connections(3);
-        assert_eq!((slot.pid(), slot.sequence(), slot.requests(), slot.connections()), (4242, 3, 1, 3));
-    }
-
-    #[test]
-    fn slots_are_apart() {
-        let board = Scoreboard::new(2).unwrap();
-        board.slot(0).enter_call();
-        board.slot(0).set_state(State::Ready);
-        assert_eq!(board.slots(), 2);
-        assert_eq!((board.slot(1).sequence(), board.slot(1).state()), (0, State::Empty));
-    }
-
-    #[test]
-    fn a_prepared_slot_remembers_nothing() {
-        let board = Scoreboard::new(1).unwrap();
-        let slot = board.slot(0);
-        slot.assign(Pid::from_raw(1));
-        slot.enter_call();
-        slot.count_request();
-        slot.set_connections(9);
-        slot.vacate();
-        slot.prepare();
-        assert_eq!(slot.state(), State::Starting);
-        assert_eq!((slot.pid(), slot.sequence(), slot.requests(), slot.connections()), (0, 0, 0, 0));
-    }
-
-    #[test]
-    fn a_boot_failure_is_told_once_until_a_worker_is_ready() {
-        let board = Scoreboard::new(2).unwrap();
-        assert!(board.claim_boot_report());
-        assert!(!board.claim_boot_report());
-        board.slot(0).set_state(State::Draining);
-        assert!(!board.claim_boot_report());
-        board.slot(0).set_state(State::Ready);
-        assert!(board.claim_boot_report());
-    }
-
-    #[test]
-    #[should_panic(expected = "index out of bounds")]
-    fn there_is_no_slot_past_the_last() {
-        Scoreboard::new(1).unwrap().slot(1);
-    }
-}
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::report::{Life, WorkerName};
+use super::report::{Life, Next, Report, WorkerName};
+use crate::scoreboard::State;
 
 #[derive(Debug)]
 pub(super) struct Child {
@@ -18,19 +19,21 @@ pub(super) struct Child {
 pub(super) enum Phase {
     /// Forked, to be aborted if it is not ready by then.
     Starting { abort_at: Instant },
-    /// Serving, perhaps inside a call of the application.
-    Ready { since: Instant, call: Option<Call> },
+    /// Serving. Its heart may stand still, inside a call of the application.
+    Ready { since: Instant, standstill: Option<Standstill> },
     /// Asked to leave, or leaving without having been asked.
     Leaving { kill_at: Instant },
-    /// Was late, and sent SIGABRT.
+    /// Leaving because one of its requests cannot be ended otherwise, as it has told.
+    Condemned { kill_at: Instant },
+    /// Did not respond, and was sent SIGABRT.
     Aborted { kill_at: Instant },
     /// Sent SIGKILL.
     Killed,
 }
 
-/// A call of the application that has not returned.
+/// A heartbeat that has not changed. A worker whose call takes long goes on beating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct Standstill {
     sequence: u64,
     /// For how long it has been seen.
     age: Duration,
@@ -44,28 +47,48 @@ impl Child {
         Self { name, slot, phase: Phase::Starting { abort_at: now + boot_timeout }, looked_at: now }
     }
 
-    /// Follows the calls of a ready worker, which is looked at every `interval` or more often.
-    pub(super) fn look_at_calls(&mut self, sequence: u64, interval: Duration, now: Instant) {
-        let Phase::Ready { since, call } = self.phase else { return };
+    /// Follows the heartbeat of a ready worker, which is looked at every `interval` or more often. An even number may
+    /// stand still: that worker has nothing to do.
+    pub(super) fn look_at_heartbeat(&mut self, sequence: u64, interval: Duration, now: Instant) {
+        let Phase::Ready { since, standstill } = self.phase else { return };
         // Time in which nobody looked does not count. Otherwise Ctrl-Z and `fg`, which stop the master and its workers
         // alike, would make every request late.
         let elapsed = now.duration_since(self.looked_at).min(2 * interval);
         self.looked_at = now;
-        let call = match call {
-            Some(call) if call.sequence == sequence => Some(Call { age: call.age + elapsed, ..call }),
-            _ if sequence % 2 == 1 => Some(Call { sequence, age: Duration::ZERO }),
+        let standstill = match standstill {
+            Some(before) if before.sequence == sequence => Some(Standstill { age: before.age + elapsed, ..before }),
+            _ if sequence % 2 == 1 => Some(Standstill { sequence, age: Duration::ZERO }),
             _ => None,
         };
-        self.phase = Phase::Ready { since, call };
+        self.phase = Phase::Ready { since, standstill };
+    }
+
+    /// Takes note that the worker has told that it leaves, and until when it may; the report of it, if it is news. One
+    /// that leaves already gets no more time.
+    pub(super) fn leave(&mut self, state: State, kill_at: Instant) -> Option<Report> {
+        let worker = self.name;
+        let (phase, report) = match (self.phase, state) {
+            (Phase::Ready { .. }, State::Draining) => (Phase::Leaving { kill_at }, Report::LeavesByItself(worker)),
+            (Phase::Ready { .. }, State::Condemned) => {
+                let next = Next::Another(Duration::ZERO);
+                (Phase::Condemned { kill_at }, Report::RequestTooLong { worker, next })
+            }
+            (Phase::Leaving { kill_at }, State::Condemned) => {
+                (Phase::Condemned { kill_at }, Report::RequestTooLong { worker, next: Next::Nobody })
+            }
+            _ => return None,
+        };
+        self.phase = phase;
+        Some(report)
     }
 
     /// When something has to be done about it, unless the worker moves on before; `interval` as in
-    /// [`Self::look_at_calls`], `None` if nobody looks.
+    /// [`Self::look_at_heartbeat`], `None` if nobody looks.
     pub(super) fn deadline(&self, interval: Option<Duration>) -> Option<Instant> {
         match self.phase {
             Phase::Starting { abort_at } => Some(abort_at),
             Phase::Ready { .. } => interval.map(|interval| self.looked_at + interval),
-            Phase::Leaving { kill_at } | Phase::Aborted { kill_at } => Some(kill_at),
+            Phase::Leaving { kill_at } | Phase::Condemned { kill_at } | Phase::Aborted { kill_at } => Some(kill_at),
             Phase::Killed => None,
         }
     }
@@ -75,9 +98,9 @@ impl Child {
         matches!(self.phase, Phase::Starting { .. } | Phase::Ready { .. })
     }
 
-    /// Whether it has been inside one call of the application for `limit`.
-    pub(super) fn is_calling_for(&self, limit: Duration) -> bool {
-        matches!(self.phase, Phase::Ready { call: Some(call), .. } if call.age >= limit)
+    /// Whether its heart has stood still for `limit`, inside a call of the application.
+    pub(super) fn is_stuck_for(&self, limit: Duration) -> bool {
+        matches!(self.phase, Phase::Ready { standstill: Some(standstill), .. } if standstill.age >= limit)
     }
 
     pub(super) fn has_settled(&self, now: Instant) -> bool {
@@ -89,7 +112,7 @@ impl Child {
             Phase::Starting { .. } => Life::Starting,
             Phase::Ready { .. } => Life::Serving,
             Phase::Leaving { .. } => Life::Leaving,
-            Phase::Aborted { .. } | Phase::Killed => Life::Condemned,
+            Phase::Condemned { .. } | Phase::Aborted { .. } | Phase::Killed => Life::Condemned,
         }
     }
 }

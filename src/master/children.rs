@@ -30,6 +30,8 @@ pub(super) enum Event {
     SpawnFailed { number: u32, reason: String },
     /// A child was reaped.
     Ended { pid: Pid, how: HowEnded },
+    /// [`Action::Adopt`] failed.
+    NotAdopted,
     /// The operator wants the server to end.
     StopAsked(Signal),
 }
@@ -47,6 +49,9 @@ pub(super) enum Action {
     Kill(Pid),
     /// The slot's worker is gone.
     Vacate { slot: u32 },
+    /// Tell the worker in this slot to look after the connections that were sent to one that is gone. A failure is
+    /// answered by [`Event::NotAdopted`].
+    Adopt { slot: u32 },
     /// Tell the operator.
     Report(Report),
     /// The first worker is ready: the server has started.
@@ -66,6 +71,8 @@ pub(super) struct Children {
     seats: Vec<Seat>,
     /// Forked and not reaped yet.
     living: Vec<Child>,
+    /// A slot has become empty and nobody has been told to look into its inbox; from this time on somebody is.
+    orphans: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,13 +115,16 @@ enum BootFailure {
 /// Between SIGABRT and SIGKILL: time to write down the stacks of all threads.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Before a worker is told once more to look after orphans: its inbox was full.
+const ADOPT_PAUSE: Duration = Duration::from_secs(1);
+
 /// A second stop signal within this time is the first one again: timeout(1) signals its child and then its process
 /// group, and Ctrl-C reaches the master from the terminal and from a wrapper that passes it on. People are slower.
 const ECHO: Duration = Duration::from_millis(100);
 
-/// How often the calls of the workers are looked at: four times during the timeout, within these bounds. A worker does
-/// not say when a call begins: that would cost every request a system call, and this costs an idle server one wake-up a
-/// second.
+/// How often the heartbeats of the workers are looked at: four times during the timeout, within these bounds. A worker
+/// does not say when a call begins: that would cost every request a system call, and this costs an idle server one
+/// wake-up a second.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
@@ -123,7 +133,7 @@ impl Children {
     pub(super) fn new(plan: &Plan, slots: u32, now: Instant) -> Self {
         let seat = |_| Seat { holder: Holder::Vacant { spawn_at: now }, backoff: Backoff::default() };
         let seats = (0..plan.workers).map(seat).collect();
-        Self { plan: *plan, slots, stage: Stage::Booting, seats, living: Vec::new() }
+        Self { plan: *plan, slots, stage: Stage::Booting, seats, living: Vec::new(), orphans: None }
     }
 
     /// The slots that are worth a look.
@@ -139,10 +149,12 @@ impl Children {
             Event::Spawned { number, slot, pid } => self.spawned(number, slot, pid, now),
             Event::SpawnFailed { number, reason } => self.spawn_failed(number, reason, now),
             Event::Ended { pid, how } => self.ended(pid, how, now),
+            Event::NotAdopted => self.not_adopted(now),
             Event::StopAsked(signal) => self.stop_asked(signal, now),
         };
         self.stop_the_late(now, &mut actions);
         self.fill_seats(now, &mut actions);
+        self.tell_of_orphans(now, &mut actions);
         self.end(&mut actions);
         actions
     }
@@ -151,7 +163,9 @@ impl Children {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let interval = self.watch_interval();
         let deadlines = self.living.iter().filter_map(|child| child.deadline(interval));
-        deadlines.chain(self.next_spawn()).min()
+        // Without a worker to tell, the first that becomes ready comes before, and is an event.
+        let adoption = self.adopter().and(self.orphans);
+        deadlines.chain(self.next_spawn()).chain(adoption).min()
     }
 
     fn next_spawn(&self) -> Option<Instant> {
@@ -187,21 +201,24 @@ impl Children {
 impl Children {
     fn seen(&mut self, slot: u32, state: State, sequence: u64, now: Instant) -> Vec<Action> {
         let interval = self.watch_interval();
+        let graceful_timeout = self.plan.graceful_timeout;
         let Some(child) = self.living.iter_mut().find(|child| child.slot == slot) else { return Vec::new() };
-        let name = child.name;
+        let (name, is_wanted) = (child.name, child.is_wanted());
         let mut actions = Vec::new();
-        // Draining comes after ready, even if both came between two looks.
-        if matches!(child.phase, Phase::Starting { .. }) && matches!(state, State::Ready | State::Draining) {
-            child.phase = Phase::Ready { since: now, call: None };
+        // Ready comes before these two, even if a look has missed it.
+        let is_past_ready = matches!(state, State::Draining | State::Condemned);
+        if matches!(child.phase, Phase::Starting { .. }) && (state == State::Ready || is_past_ready) {
+            child.phase = Phase::Ready { since: now, standstill: None };
             actions.push(Action::Report(Report::Ready(name)));
         }
         if let Some(interval) = interval {
-            child.look_at_calls(sequence, interval, now);
+            child.look_at_heartbeat(sequence, interval, now);
         }
-        if matches!(child.phase, Phase::Ready { .. }) && state == State::Draining {
-            child.phase = Phase::Leaving { kill_at: now + self.plan.graceful_timeout };
-            self.seat(name.number).holder = Holder::Vacant { spawn_at: now };
-            actions.push(Action::Report(Report::LeavesByItself(name)));
+        if is_past_ready && let Some(report) = child.leave(state, now + graceful_timeout) {
+            actions.push(Action::Report(report));
+            if is_wanted {
+                self.seat(name.number).holder = Holder::Vacant { spawn_at: now };
+            }
         }
         if self.stage == Stage::Booting && !actions.is_empty() {
             self.start_serving(now);
@@ -225,6 +242,8 @@ impl Children {
     }
 
     fn spawn_failed(&mut self, number: u32, reason: String, now: Instant) -> Vec<Action> {
+        // The slot was about to be used; who has sent something to it meanwhile counts on a reader.
+        self.orphans = Some(now);
         let next = self.succeed(number, BootFailure::NotForked, now);
         vec![Action::Report(Report::NotForked { number, reason, next })]
     }
@@ -234,6 +253,7 @@ impl Children {
             return vec![Action::Report(Report::StrangerEnded { pid, how })];
         };
         let child = self.living.remove(index);
+        self.orphans = Some(now);
         let Child { name, slot, .. } = child;
         let seat = self.seat(name.number);
         let next = if seat.holder == Holder::Held(pid) {
@@ -260,6 +280,11 @@ impl Children {
             Stage::Serving => Next::Another(seat.vacate(now)),
             Stage::Stopping { .. } => Next::Nobody,
         }
+    }
+
+    fn not_adopted(&mut self, now: Instant) -> Vec<Action> {
+        self.orphans = Some(now + ADOPT_PAUSE);
+        Vec::new()
     }
 
     fn stop_asked(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
@@ -298,12 +323,12 @@ impl Children {
                     actions.push(Action::Report(Report::BootTooLong { worker, limit: boot_timeout }));
                     actions.push(abort(child, now));
                 }
-                Phase::Ready { .. } if !timeout.is_zero() && child.is_calling_for(timeout) => {
-                    actions.push(Action::Report(Report::RequestTooLong { worker, limit: timeout }));
+                Phase::Ready { .. } if !timeout.is_zero() && child.is_stuck_for(timeout) => {
+                    actions.push(Action::Report(Report::DoesNotRespond { worker, limit: timeout }));
                     actions.push(abort(child, now));
                     self.seats[index_of(worker.number)].holder = Holder::Vacant { spawn_at: now };
                 }
-                Phase::Leaving { kill_at } if kill_at <= now => {
+                Phase::Leaving { kill_at } | Phase::Condemned { kill_at } if kill_at <= now => {
                     child.phase = Phase::Killed;
                     cut_off.push(worker);
                 }
@@ -314,6 +339,7 @@ impl Children {
                 Phase::Starting { .. }
                 | Phase::Ready { .. }
                 | Phase::Leaving { .. }
+                | Phase::Condemned { .. }
                 | Phase::Aborted { .. }
                 | Phase::Killed => {}
             }
@@ -332,6 +358,23 @@ impl Children {
                 actions.push(Action::Spawn { number, slot });
             }
         }
+    }
+
+    fn tell_of_orphans(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.orphans.is_some_and(|at| at <= now)
+            && let Some(slot) = self.adopter()
+        {
+            self.orphans = None;
+            actions.push(Action::Adopt { slot });
+        }
+    }
+
+    /// Who is to look after the connections of others: a ready worker, or while none is ready one that is leaving.
+    fn adopter(&self) -> Option<u32> {
+        let is_ready = |child: &&Child| matches!(child.phase, Phase::Ready { .. });
+        let is_leaving = |child: &&Child| matches!(child.phase, Phase::Leaving { .. });
+        let adopter = self.living.iter().find(is_ready).or_else(|| self.living.iter().find(is_leaving));
+        adopter.map(|child| child.slot)
     }
 
     fn end(&self, actions: &mut Vec<Action>) {

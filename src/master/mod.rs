@@ -18,6 +18,7 @@ use log::{debug, error, info, log};
 
 use self::children::{Action, Children, Event};
 use crate::exit::Exit;
+use crate::inboxes::{Inboxes, Sent};
 use crate::scoreboard::Scoreboard;
 use crate::sys::process::{self, Fork, Pid};
 use crate::sys::signal::{SelfPipe, Signal};
@@ -43,6 +44,15 @@ impl Plan {
     }
 }
 
+/// What the master has in common with its workers, made before the first of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// With [`Plan::slots`] slots.
+    pub scoreboard: &'a Scoreboard,
+    /// One for each slot; `None` if connections stay where they were accepted.
+    pub inboxes: Option<&'a Inboxes>,
+}
+
 /// Who a forked worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerIdentity {
@@ -58,14 +68,14 @@ pub struct WorkerIdentity {
 ///
 /// `child` is what a worker does. It runs in the forked process, which ends with its return value as status and returns
 /// neither from here nor to the caller. It finds every signal blocked until it opens its own [`SelfPipe`]; the handlers
-/// and descriptors of the master are gone, the scoreboard is shared, and the kernel kills it when the master dies.
+/// and descriptors of the master are gone, what is `shared` stays, and the kernel kills it when the master dies.
 pub fn run(
     plan: &Plan,
-    scoreboard: &Scoreboard,
+    shared: Shared<'_>,
     child: &mut dyn FnMut(WorkerIdentity) -> Exit,
     started: &mut dyn FnMut(),
 ) -> Exit {
-    match supervise(plan, scoreboard, started) {
+    match supervise(plan, shared, started) {
         Outcome::Ended(exit) => exit,
         Outcome::InChild(identity) => become_worker(identity, child),
     }
@@ -91,7 +101,7 @@ fn become_worker(identity: WorkerIdentity, child: &mut dyn FnMut(WorkerIdentity)
     }
 }
 
-fn supervise(plan: &Plan, scoreboard: &Scoreboard, started: &mut dyn FnMut()) -> Outcome {
+fn supervise(plan: &Plan, shared: Shared<'_>, started: &mut dyn FnMut()) -> Outcome {
     let signals = match SelfPipe::open(&Signal::ALL, &[]) {
         Ok(signals) => signals,
         Err(error) => {
@@ -99,8 +109,9 @@ fn supervise(plan: &Plan, scoreboard: &Scoreboard, started: &mut dyn FnMut()) ->
             return Outcome::Ended(Exit::Failed);
         }
     };
+    let Shared { scoreboard, inboxes } = shared;
     let children = Children::new(plan, scoreboard.slots(), Instant::now());
-    let mut master = Master { pid: process::own_pid(), signals, scoreboard, children, started };
+    let mut master = Master { pid: process::own_pid(), signals, scoreboard, inboxes, children, started };
     loop {
         if let ControlFlow::Break(outcome) = master.turn() {
             return outcome;
@@ -112,6 +123,7 @@ struct Master<'a> {
     pid: Pid,
     signals: SelfPipe,
     scoreboard: &'a Scoreboard,
+    inboxes: Option<&'a Inboxes>,
     children: Children,
     started: &'a mut dyn FnMut(),
 }
@@ -185,11 +197,23 @@ impl Master<'_> {
             Action::Abort(pid) => note_failure(pid, process::abort(pid)),
             Action::Kill(pid) => note_failure(pid, process::kill(pid)),
             Action::Vacate { slot } => self.scoreboard.slot(slot).vacate(),
+            Action::Adopt { slot } => return self.tell_of_orphans(slot),
             Action::Report(report) => log!(report.level(), "{report}"),
             Action::Started => (self.started)(),
             Action::Exit(exit) => return Flow::Break(Outcome::Ended(exit)),
         }
         Flow::Continue(())
+    }
+
+    fn tell_of_orphans(&mut self, slot: u32) -> Flow {
+        match self.inboxes.map(|inboxes| inboxes.send_orphans(slot)) {
+            None | Some(Sent::Done) => Flow::Continue(()),
+            Some(Sent::Full) => self.handle(Event::NotAdopted),
+            Some(Sent::Failed(error)) => {
+                error!("inbox {slot} cannot be written: {error}");
+                self.handle(Event::NotAdopted)
+            }
+        }
     }
 
     fn spawn(&mut self, number: u32, slot: u32) -> Flow {

@@ -29,9 +29,15 @@ pub(super) enum Report {
         worker: WorkerName,
         limit: Duration,
     },
-    RequestTooLong {
+    /// Not even the part of a worker that looks after its requests.
+    DoesNotRespond {
         worker: WorkerName,
         limit: Duration,
+    },
+    /// The worker has told so itself.
+    RequestTooLong {
+        worker: WorkerName,
+        next: Next,
     },
     /// The application or the operator made the worker leave.
     LeavesByItself(WorkerName),
@@ -66,7 +72,7 @@ pub(super) enum Life {
     Serving,
     /// After SIGTERM.
     Leaving,
-    /// After our SIGABRT or SIGKILL, which were reported when they were sent.
+    /// After a request that took too long, or after our SIGABRT or SIGKILL: each was reported when it happened.
     Condemned,
 }
 
@@ -96,9 +102,11 @@ impl Report {
             Self::Forked(_) | Self::Ready(_) | Self::StrangerEnded { .. } => Level::Debug,
             Self::LeavesByItself(_) | Self::StopAsked { .. } | Self::Stopped => Level::Info,
             Self::Cut { .. } => Level::Warn,
-            Self::NotForked { .. } | Self::BootTooLong { .. } | Self::RequestTooLong { .. } | Self::NoneBooted(_) => {
-                Level::Error
-            }
+            Self::NotForked { .. }
+            | Self::BootTooLong { .. }
+            | Self::DoesNotRespond { .. }
+            | Self::RequestTooLong { .. }
+            | Self::NoneBooted(_) => Level::Error,
             Self::Ended { how, during, next, .. } => level_of_end(*how, *during, *next),
         }
     }
@@ -131,8 +139,11 @@ impl fmt::Display for Report {
             Self::BootTooLong { worker, limit } => {
                 write!(f, "{worker}: not ready after {}, stopping the worker", Seconds(*limit))
             }
-            Self::RequestTooLong { worker, limit } => {
-                write!(f, "{worker}: request took longer than {}, stopping the worker", Seconds(*limit))
+            Self::DoesNotRespond { worker, limit } => {
+                write!(f, "{worker}: does not respond for {}, stopping the worker", Seconds(*limit))
+            }
+            Self::RequestTooLong { worker, next } => {
+                write!(f, "{worker}: a request took longer than its timeout{next}")
             }
             Self::LeavesByItself(worker) => write!(f, "{worker} is leaving, starting another"),
             Self::Ended { worker, how, during, next } => {
@@ -231,9 +242,19 @@ mod tests {
                 "worker 2 (pid 72): not ready after 60 s, stopping the worker",
             ),
             (
-                Report::RequestTooLong { worker: worker(2), limit: Duration::from_millis(1500) },
+                Report::DoesNotRespond { worker: worker(2), limit: Duration::from_millis(1500) },
                 Level::Error,
-                "worker 2 (pid 72): request took longer than 1.5 s, stopping the worker",
+                "worker 2 (pid 72): does not respond for 1.5 s, stopping the worker",
+            ),
+            (
+                Report::RequestTooLong { worker: worker(2), next: AT_ONCE },
+                Level::Error,
+                "worker 2 (pid 72): a request took longer than its timeout, starting another",
+            ),
+            (
+                Report::RequestTooLong { worker: worker(2), next: Next::Nobody },
+                Level::Error,
+                "worker 2 (pid 72): a request took longer than its timeout",
             ),
             (Report::LeavesByItself(worker(2)), Level::Info, "worker 2 (pid 72) is leaving, starting another"),
             (

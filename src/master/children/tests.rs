@@ -101,6 +101,7 @@ fn brief(action: &Action) -> Option<String> {
         Action::Abort(pid) => format!("abort {pid}"),
         Action::Kill(pid) => format!("kill {pid}"),
         Action::Vacate { slot } => format!("vacate {slot}"),
+        Action::Adopt { slot } => format!("adopt in {slot}"),
         Action::Report(report) if report.level() == log::Level::Debug => return None,
         Action::Report(report) => report.to_string(),
         Action::Started => "started".into(),
@@ -156,10 +157,10 @@ fn a_boot_failure_beside_a_ready_worker_is_tried_again() {
     story.at(0, Event::Tick);
     story.ends(100, 101, CANNOT_LOAD);
     assert_eq!(story.at(5000, Event::Tick), NOTHING, "before anybody is ready");
-    assert_eq!(story.says(6000, 1, State::Ready, 0), ["started", "spawn 1 in 0"]);
+    assert_eq!(story.says(6000, 1, State::Ready, 0), ["started", "spawn 1 in 0", "adopt in 1"]);
     assert_eq!(
         story.ends(6100, 103, CANNOT_LOAD),
-        ["vacate 0", "worker 1 (pid 103) exited with status 4 while starting, starting another in 0.1 s"]
+        ["vacate 0", "worker 1 (pid 103) exited with status 4 while starting, starting another in 0.1 s", "adopt in 1"]
     );
 }
 
@@ -183,7 +184,7 @@ fn a_server_that_cannot_fork_at_all_ends() {
 #[test]
 fn a_worker_that_is_not_ready_in_time_is_aborted_then_killed() {
     let mut story = Story::serving(PLAN);
-    assert_eq!(story.ends(20_000, 101, SEGV)[2..], ["spawn 1 in 0"]);
+    assert_eq!(story.ends(20_000, 101, SEGV)[2..], ["spawn 1 in 0", "adopt in 1"]);
     assert_eq!(story.at(79_999, Event::Tick), NOTHING);
     assert_eq!(
         story.at(80_000, Event::Tick),
@@ -193,7 +194,7 @@ fn a_worker_that_is_not_ready_in_time_is_aborted_then_killed() {
     assert_eq!(story.at(81_000, Event::Tick), ["kill 103"]);
     assert_eq!(
         story.ends(81_001, 103, KILLED),
-        ["vacate 0", "worker 1 (pid 103) killed by SIGKILL, starting another in 0.1 s"]
+        ["vacate 0", "worker 1 (pid 103) killed by SIGKILL, starting another in 0.1 s", "adopt in 1"]
     );
 }
 
@@ -215,7 +216,12 @@ fn a_crash_is_told_and_the_worker_replaced_at_once() {
     let mut story = Story::serving(PLAN);
     assert_eq!(
         story.ends(60_000, 102, KILLED),
-        ["vacate 1", "worker 2 (pid 102) killed by SIGKILL (out of memory?), starting another", "spawn 2 in 1"]
+        [
+            "vacate 1",
+            "worker 2 (pid 102) killed by SIGKILL (out of memory?), starting another",
+            "spawn 2 in 1",
+            "adopt in 0"
+        ]
     );
 }
 
@@ -238,7 +244,7 @@ fn a_crash_loop_backs_off_and_a_settled_worker_ends_it() {
     time += 30_000;
     assert_eq!(story.at(time, Event::Tick), ["spawn 1 in 0"]);
     story.says(time, 0, State::Ready, 0);
-    assert_eq!(story.ends(time + 10_000, story.last_pid, SEGV)[2..], ["spawn 1 in 0"]);
+    assert_eq!(story.ends(time + 10_000, story.last_pid, SEGV)[2..], ["spawn 1 in 0", "adopt in 1"]);
 }
 
 #[test]
@@ -260,9 +266,9 @@ fn a_failed_fork_is_tried_again_with_pauses() {
     story.can_fork = false;
     assert_eq!(
         story.ends(20_000, 101, SEGV)[2..],
-        ["spawn 1 in 0", "worker 1 could not be forked: no, starting another in 0.1 s",]
+        ["spawn 1 in 0", "worker 1 could not be forked: no, starting another in 0.1 s", "adopt in 1", "adopt in 1"]
     );
-    assert_eq!(story.at(20_100, Event::Tick)[1..], ["worker 1 could not be forked: no, starting another in 0.2 s"]);
+    assert_eq!(story.at(20_100, Event::Tick)[1], "worker 1 could not be forked: no, starting another in 0.2 s");
     story.can_fork = true;
     assert_eq!(story.at(20_300, Event::Tick), ["spawn 1 in 0"]);
 }
@@ -275,7 +281,7 @@ fn a_worker_that_leaves_by_itself_is_replaced_while_it_drains() {
         ["worker 1 (pid 101) is leaving, starting another", "spawn 1 in 2"]
     );
     assert_eq!(story.says(1100, 2, State::Ready, 0), NOTHING);
-    assert_eq!(story.ends(1200, 101, OK), ["vacate 0"]);
+    assert_eq!(story.ends(1200, 101, OK), ["vacate 0", "adopt in 1"]);
 }
 
 #[test]
@@ -298,7 +304,7 @@ fn without_a_free_slot_a_replacement_waits_for_the_end_of_its_predecessor() {
     story.says(1100, 3, State::Ready, 0);
     assert_eq!(story.says(1200, 3, State::Draining, 0), ["worker 1 (pid 104) is leaving, starting another"]);
     assert_eq!(story.deadline(), Some(1700), "nothing but the watch is due");
-    assert_eq!(story.ends(1300, 103, OK), ["vacate 2", "spawn 1 in 2"]);
+    assert_eq!(story.ends(1300, 103, OK), ["vacate 2", "spawn 1 in 2", "adopt in 1"]);
 }
 
 #[test]
@@ -307,25 +313,25 @@ fn a_child_of_somebody_else_changes_nothing() {
     assert_eq!(story.ends(1000, 4711, SEGV), NOTHING);
 }
 
-// The longest call of the application: 2 s, looked at twice a second.
+// The heartbeat may stand still for 2 s in a call of the application, and is looked at twice a second.
 
 #[test]
-fn a_late_request_has_its_worker_aborted_and_replaced_then_killed() {
+fn a_worker_that_does_not_respond_is_aborted_and_replaced_then_killed() {
     let mut story = Story::serving(PLAN);
     for time in [1000, 1500, 2000, 2500] {
         assert_eq!(story.says(time, 0, State::Ready, 7), NOTHING, "at {time}");
     }
     assert_eq!(
         story.at(3000, Event::Tick),
-        ["worker 1 (pid 101): request took longer than 2 s, stopping the worker", "abort 101", "spawn 1 in 2"]
+        ["worker 1 (pid 101): does not respond for 2 s, stopping the worker", "abort 101", "spawn 1 in 2"]
     );
     assert_eq!(story.at(3999, Event::Tick), NOTHING);
     assert_eq!(story.at(4000, Event::Tick), ["kill 101"]);
-    assert_eq!(story.ends(4001, 101, KILLED), ["vacate 0", "worker 1 (pid 101) killed by SIGKILL"]);
+    assert_eq!(story.ends(4001, 101, KILLED), ["vacate 0", "worker 1 (pid 101) killed by SIGKILL", "adopt in 1"]);
 }
 
 #[test]
-fn a_late_request_does_not_count_as_a_crash() {
+fn a_worker_that_does_not_respond_does_not_count_as_a_crash() {
     let mut story = Story::serving(PLAN);
     for round in 0..5 {
         let slot = story.children.living[1].slot;
@@ -340,10 +346,10 @@ fn a_late_request_does_not_count_as_a_crash() {
 }
 
 #[test]
-fn calls_that_return_are_never_late() {
+fn a_heart_that_beats_is_never_late() {
     let mut story = Story::serving(PLAN);
     for tick in 0..40 {
-        // Another call at each look, always inside one.
+        // Another beat at each look, always inside a call.
         assert_eq!(story.says(tick * 500, 0, State::Ready, 2 * tick + 1), NOTHING, "tick {tick}");
     }
     for tick in 40..80 {
@@ -353,7 +359,7 @@ fn calls_that_return_are_never_late() {
 }
 
 #[test]
-fn time_in_which_the_master_was_stopped_does_not_make_a_request_late() {
+fn time_in_which_the_master_was_stopped_makes_nobody_late() {
     let mut story = Story::serving(PLAN);
     story.says(500, 0, State::Ready, 1);
     assert_eq!(story.at(600_000, Event::Tick), NOTHING);
@@ -389,7 +395,7 @@ fn a_stop_lets_the_workers_finish_and_reaps_all() {
             [format!("{signal}: stopping 2 workers"), "term 101".into(), "term 102".into()]
         );
         assert_eq!(story.says(1001, 0, State::Draining, 0), NOTHING);
-        assert_eq!(story.ends(1100, 102, OK), ["vacate 1"]);
+        assert_eq!(story.ends(1100, 102, OK), ["vacate 1", "adopt in 0"]);
         assert_eq!(story.ends(1200, 101, OK), ["vacate 0", "stopped", "exit 0"]);
     }
 }
@@ -438,7 +444,7 @@ fn an_echo_of_the_stop_signal_cuts_nobody() {
 fn a_worker_that_dies_while_stopping_is_not_replaced() {
     let mut story = Story::serving(PLAN);
     story.at(1000, Event::StopAsked(Signal::Term));
-    assert_eq!(story.ends(1100, 101, SEGV), ["vacate 0", "worker 1 (pid 101) killed by SIGSEGV"]);
+    assert_eq!(story.ends(1100, 101, SEGV), ["vacate 0", "worker 1 (pid 101) killed by SIGSEGV", "adopt in 1"]);
     assert_eq!(story.at(5000, Event::Tick), NOTHING);
 }
 
@@ -458,7 +464,7 @@ fn a_stop_while_booting_ends_well_however_the_workers_end() {
     let mut story = Story::begin(PLAN);
     story.at(0, Event::Tick);
     story.ends(50, 101, CANNOT_LOAD);
-    assert_eq!(story.at(100, Event::StopAsked(Signal::Int)), ["SIGINT: stopping 1 worker", "term 102"]);
+    assert_eq!(story.at(100, Event::StopAsked(Signal::Int)), ["SIGINT: stopping 1 worker", "term 102", "adopt in 1"]);
     assert_eq!(story.ends(200, 102, OK), ["vacate 1", "stopped", "exit 0"]);
 }
 
@@ -471,3 +477,6 @@ fn a_stop_leaves_an_aborted_worker_to_its_own_deadline() {
     assert_eq!(story.at(2600, Event::StopAsked(Signal::Term)), ["SIGTERM: stopping 3 workers", "term 102", "term 103"]);
     assert_eq!(story.at(3500, Event::Tick), ["kill 101"]);
 }
+
+/// Requests that take too long, and connections that have lost their worker.
+mod passing;
