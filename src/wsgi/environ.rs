@@ -3,6 +3,7 @@
 //! The cost of a request outside the kernel is mostly here, so what can be kept between requests is: a template with
 //! the keys that never change, and what `header_fields` keeps.
 
+use super::body::Body;
 use super::errors::Errors;
 use super::ffi::latin1;
 use super::file_wrapper::FileWrapper;
@@ -59,7 +60,12 @@ pub(super) struct EnvironFactory {
 const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl EnvironFactory {
-    pub(super) fn new(py: Python<'_>, server: &ServerNames, errors: &Py<Errors>) -> PyResult<Self> {
+    pub(super) fn new(
+        py: Python<'_>,
+        server: &ServerNames,
+        errors: &Py<Errors>,
+        callables: &[(&'static str, Py<PyAny>)],
+    ) -> PyResult<Self> {
         let template = PyDict::new(py);
         let set = |key: &str, value: Bound<'_, PyAny>| template.set_item(PyString::intern(py, key), value);
         let text = |value: &str| PyString::intern(py, value).into_any();
@@ -79,13 +85,14 @@ impl EnvironFactory {
         }
         set("wsgi.version", (1, 0).into_pyobject(py)?.into_any())?;
         set("wsgi.url_scheme", text("http"))?;
-        set("wsgi.input", Bound::new(py, Input::new(Vec::new()))?.into_any())?;
+        set("wsgi.input", Bound::new(py, Input::new(Body::default()))?.into_any())?;
         set("wsgi.input_terminated", boolean(true))?;
         set("wsgi.errors", errors.bind(py).clone().into_any())?;
         set("wsgi.multithread", boolean(server.is_multithread))?;
         set("wsgi.multiprocess", boolean(server.is_multiprocess))?;
         set("wsgi.run_once", boolean(false))?;
         set("wsgi.file_wrapper", py.get_type::<FileWrapper>().into_any())?;
+        callables.iter().try_for_each(|(key, method)| set(key, method.bind(py).clone()))?;
         // A copy keeps the size of the template's table: room for the headers now saves growing each copy later.
         let spare: Vec<String> = (0..4).map(|index| format!("minicorn.spare.{index}")).collect();
         spare.iter().try_for_each(|key| template.set_item(key, py.None()))?;
@@ -93,14 +100,23 @@ impl EnvironFactory {
         Ok(Self { template: template.unbind(), takes_name_from_host: server.name.is_none() })
     }
 
-    /// The environ of one request; `body` is its whole body.
+    /// Gives the environs of the requests to come new callables.
+    pub(super) fn set_callables(&self, py: Python<'_>, callables: &[(&'static str, Py<PyAny>)]) {
+        for (key, method) in callables {
+            // Its key is there, so that nothing is allocated that could fail.
+            let set = self.template.bind(py).set_item(PyString::intern(py, key), method);
+            debug_assert!(set.is_ok());
+        }
+    }
+
+    /// The environ of one request.
     pub(super) fn environ<'py>(
         &self,
         py: Python<'py>,
         names: &mut HeaderNames,
         request: &Request<'_>,
         peer: &PeerNames,
-        body: Vec<u8>,
+        body: Body,
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.template.bind(py).copy()?;
         names.put(py, &environ, request)?;
@@ -109,8 +125,10 @@ impl EnvironFactory {
         if let Some(port) = &peer.port {
             environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
         }
-        if request.body() == BodyFraming::Chunked {
-            environ.set_item(intern!(py, "CONTENT_LENGTH"), body.len().to_string())?;
+        // The length of what `wsgi.input` gives, for applications that read no body without one. While chunks are still
+        // arriving nobody knows it.
+        if let (BodyFraming::Chunked, Some(length)) = (request.body(), body.length()) {
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), length.to_string())?;
         }
         if let (true, Some(host)) = (request.is_absolute(), request.host()) {
             environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host))?;

@@ -1,29 +1,64 @@
 //! One response on its way: what `start_response` said, what has been framed, and where it goes.
 //!
-//! The application thread, `start_response` and `write` meet here, under a lock that is never held while Python runs.
+//! The application thread, `start_response` and `write` meet here with the threads that send, under a lock that is never
+//! held while Python runs.
 
+use super::ffi::HeldBytes;
 use super::field_memo::FieldMemo;
+use super::file_wrapper::FileRange;
 use crate::http::date::DateLines;
 use crate::http::response::{BodyEnd, HeadError, ResponseEncoder, ResponseHead, ResponseTo, push_plain};
+use crate::http::{Request, Version};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::time::{Duration, Instant};
 
 /// Where a response goes; the worker implements it over a client's socket.
 pub trait Output: Send {
     /// The bytes behind everything queued so far; what is appended here will be sent.
     fn buffer(&mut self) -> &mut Vec<u8>;
 
-    /// Queues the first `length` bytes of `object` to be sent from where they lie. `length` is not 0.
-    fn hold(&mut self, object: &Bound<'_, PyBytes>, length: usize);
+    /// Queues bytes to be sent from where they lie. They are not empty.
+    fn hold(&mut self, bytes: HeldBytes);
+
+    /// Queues part of a file.
+    fn hold_file(&mut self, range: FileRange);
 
     /// Bytes that have been queued and not sent.
-    fn waiting(&self) -> usize;
+    fn waiting(&self) -> u64;
 
-    /// Sends what the client takes; waits for it, detached from Python, while too much is queued.
+    /// Sends what the client takes now.
     ///
     /// # Errors
     /// The client takes nothing any more.
-    fn flush(&mut self, py: Python<'_>) -> Result<(), ClientGone>;
+    fn flush(&mut self) -> Result<Flushed, ClientGone>;
+
+    /// Moves what waits to where there is more room than in memory. May wait for a disk.
+    ///
+    /// # Errors
+    /// The client takes nothing any more.
+    fn relieve(&mut self) -> Result<Relieved, ClientGone>;
+
+    /// Whether the client has closed its connection, or its half of it.
+    fn is_client_gone(&self) -> bool;
+}
+
+/// What waits after a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// No more than may wait in memory.
+    Enough,
+    /// More: [`Output::relieve`] is to be called, detached from Python.
+    TooMuch,
+}
+
+/// What waits after an attempt to relieve the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relieved {
+    /// There is room for more.
+    Room,
+    /// There is none before the client has taken some.
+    Full,
 }
 
 /// The client has closed its connection or stopped reading.
@@ -43,15 +78,45 @@ pub struct Exchange<O: ?Sized = dyn Output> {
     to: ResponseTo,
     /// The Date of this second; the worker sets it.
     pub date: DateLines,
+    /// When the request went into the application; later by the time that it has waited for its client.
+    opened: Instant,
+    /// Since when it waits for its client.
+    client_wait: Option<Instant>,
+    /// Its method and target, one behind the other, for the log.
+    line: Vec<u8>,
+    method_bytes: usize,
+    /// The client's address, for the log.
+    remote: String,
+    /// Its response was ended without the application, since it took too long.
+    is_cut_off: bool,
     /// Bytes that the application produced past its Content-Length.
     excess_bytes: u64,
-    is_client_gone: bool,
+    pub(super) is_client_gone: bool,
+    /// The status that answers a failure of the client's, if the application leaves it at that.
+    pub(super) failure: Option<u16>,
     /// Which pair of Python callables belongs to this exchange; an older pair that an application kept does not.
     pub(super) generation: u64,
     /// The `write` of that pair, which `start_response` returns.
     pub(super) write: Option<Py<PyAny>>,
     /// The socket side, set up by the worker around each request.
     pub output: O,
+}
+
+/// A request that is in the application, for those who watch over it.
+#[derive(Clone, Copy, Debug)]
+pub struct InApplication<'e> {
+    /// When it went in; its name for those who look twice.
+    pub since: Instant,
+    /// What the application has taken for it, without the time in which it waited for the client.
+    pub time: Duration,
+    /// As the client wrote it, like the target.
+    pub method: &'e [u8],
+    /// See above.
+    pub target: &'e [u8],
+    /// The client's address.
+    pub remote: &'e str,
+    /// What the client speaks.
+    pub version: Version,
 }
 
 #[derive(Debug)]
@@ -97,17 +162,23 @@ pub(super) enum PushError {
 }
 
 impl<O: Output> Exchange<O> {
-    /// Without a request yet.
-    pub fn new(output: O) -> Self {
-        let to = ResponseTo { is_head: false, version: crate::http::Version::Http11, persists: false };
+    pub(super) fn new(output: O) -> Self {
+        let to = ResponseTo { is_head: false, version: Version::Http11, persists: false };
         Self {
             state: State::Idle,
             head: ResponseHead::default(),
             memo: FieldMemo::default(),
             to,
             date: DateLines::default(),
+            opened: Instant::now(),
+            client_wait: None,
+            line: Vec::new(),
+            method_bytes: 0,
+            remote: String::new(),
+            is_cut_off: false,
             excess_bytes: 0,
             is_client_gone: false,
+            failure: None,
             generation: 0,
             write: None,
             output,
@@ -117,12 +188,22 @@ impl<O: Output> Exchange<O> {
 
 impl<O: Output + ?Sized> Exchange<O> {
     /// A request goes into the application. Say so before [`Handler::handle`](super::Handler::handle).
-    pub fn open(&mut self, to: ResponseTo) {
+    pub fn open(&mut self, to: ResponseTo, request: &Request<'_>, remote: &str, now: Instant) {
+        self.opened = now;
+        self.client_wait = None;
+        self.line.clear();
+        self.line.extend_from_slice(request.method());
+        self.method_bytes = self.line.len();
+        self.line.extend_from_slice(request.target());
+        self.remote.clear();
+        self.remote.push_str(remote);
+        self.is_cut_off = false;
         self.state = State::Fresh;
         self.head.clear();
         self.to = to;
         self.excess_bytes = 0;
         self.is_client_gone = false;
+        self.failure = None;
     }
 
     /// The request has left the application: what became of its response.
@@ -138,9 +219,83 @@ impl<O: Output + ?Sized> Exchange<O> {
 
     /// The client went away: whatever was framed has no end.
     pub(super) fn abandon(&mut self) {
-        match std::mem::replace(&mut self.state, State::Started) {
-            State::Begun(encoder) | State::Ended(encoder, _) => self.state = State::Begun(encoder),
-            State::Idle | State::Fresh | State::Started => {}
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Begun(encoder) | State::Ended(encoder, _) => State::Begun(encoder),
+            State::Fresh | State::Started => State::Started,
+            // It was cut off, and is not to be late once more.
+            State::Idle => State::Idle,
+        };
+    }
+
+    /// The application begins to wait for its client, which is none of its own time.
+    pub fn begin_client_wait(&mut self) {
+        self.client_wait = Some(Instant::now());
+    }
+
+    /// It has got what it waited for.
+    pub fn end_client_wait(&mut self) {
+        if let Some(since) = self.client_wait.take() {
+            self.opened += since.elapsed();
+        }
+    }
+
+    /// The request that is in the application, if one is.
+    pub fn request(&self) -> Option<InApplication<'_>> {
+        let (method, target) = self.line.split_at(self.method_bytes);
+        let version = self.to.version;
+        let time = self.client_wait.unwrap_or_else(Instant::now).saturating_duration_since(self.opened);
+        (!matches!(self.state, State::Idle)).then(|| InApplication {
+            since: self.opened,
+            time,
+            method,
+            target,
+            remote: &self.remote,
+            version,
+        })
+    }
+
+    /// The status of a response that has begun.
+    pub fn status(&self) -> Option<u16> {
+        match &self.state {
+            State::Begun(encoder) | State::Ended(encoder, _) => Some(encoder.status()),
+            State::Idle | State::Fresh | State::Started => None,
+        }
+    }
+
+    /// Reading the request's body has failed: unless the application deals with that, this is the status to answer.
+    pub fn expect_failure(&mut self, status: u16) {
+        self.failure = Some(status);
+        self.announce_close();
+    }
+
+    /// The connection will close behind the response, which its head says if it has not been framed yet.
+    pub fn announce_close(&mut self) {
+        self.to.persists = false;
+    }
+
+    /// Ends the response of a request that has been in the application for too long, if one is: a 504 if nothing of it
+    /// has been framed, and otherwise nothing. What the application still produces is dropped. Returns the status that
+    /// was framed, or `None` if the connection must be cut.
+    pub fn cut_off(&mut self) -> Option<u16> {
+        self.is_cut_off = true;
+        let is_begun = self.is_begun();
+        if !is_begun {
+            self.to.persists = false;
+            self.replace(504);
+        }
+        self.state = State::Idle;
+        (!is_begun).then_some(504)
+    }
+
+    /// Whether [`cut_off`](Self::cut_off) has ended the response of this request.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// Frames an interim response with these fields, for 1.1 clients that have not had the final one (RFC 8297).
+    pub(super) fn hint(&mut self, hints: &ResponseHead) {
+        if !self.is_begun() && self.to.version == Version::Http11 {
+            hints.push_interim(self.output.buffer());
         }
     }
 
@@ -208,12 +363,29 @@ impl<O: Output + ?Sized> Exchange<O> {
             return Ok(());
         }
         encoder.open(admitted, self.output.buffer());
-        if admitted <= COPY_BYTES_MAX {
+        // Only what is exactly a bytes object: to let go of another one may run code of the application, and that
+        // happens at the desk.
+        if admitted <= COPY_BYTES_MAX || !piece.is_exact_instance_of::<PyBytes>() {
             self.output.buffer().extend_from_slice(&bytes[..admitted]);
         } else {
-            self.output.hold(piece, admitted);
+            self.output.hold(HeldBytes::new(piece, admitted));
         }
         encoder.close(self.output.buffer());
+        Ok(())
+    }
+
+    /// Frames a body that is part of a file, and its head.
+    pub(super) fn push_file(&mut self, mut range: FileRange) -> Result<(), PushError> {
+        let known_length = Some(range.length);
+        let encoder = begin(&mut self.state, &self.head, self.to, known_length, &self.date, self.output.buffer())?;
+        let admitted = encoder.admit_long(range.length);
+        if !encoder.is_bodiless() {
+            self.excess_bytes += range.length - admitted;
+        }
+        if admitted > 0 {
+            range.length = admitted;
+            self.output.hold_file(range);
+        }
         Ok(())
     }
 
@@ -236,13 +408,13 @@ impl<O: Output + ?Sized> Exchange<O> {
     }
 
     /// Framed bytes that have not been sent.
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> u64 {
         self.output.waiting()
     }
 
-    /// Sends what has been framed.
-    pub(super) fn flush(&mut self, py: Python<'_>) -> Result<(), PushError> {
-        self.output.flush(py).map_err(|ClientGone| {
+    /// Sends what has been framed, as far as the client takes it now.
+    pub(super) fn flush(&mut self) -> Result<Flushed, PushError> {
+        self.output.flush().map_err(|ClientGone| {
             self.is_client_gone = true;
             PushError::ClientGone
         })

@@ -2,8 +2,12 @@
 #![allow(unsafe_code)]
 
 use pyo3::ffi;
-use std::ffi::{CStr, CString, c_char};
-use std::ptr;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::{ptr, slice};
 
 /// How CPython is to start.
 pub(super) struct Start {
@@ -108,15 +112,14 @@ pub(super) fn finalize() {
 }
 
 /// Whether `object` is a generator, neither a subclass nor anything that wraps one.
-pub(super) fn is_generator(object: &pyo3::Bound<'_, pyo3::PyAny>) -> bool {
+pub(super) fn is_generator(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: only the type of a live object is looked at.
     ptr::eq(unsafe { ffi::Py_TYPE(object.as_ptr()) }, &raw const ffi::PyGen_Type)
 }
 
 /// A native string of PEP 3333: each byte is the character of the same number (pyo3 has no constructor for latin-1).
 #[inline]
-pub(super) fn latin1<'py>(py: pyo3::Python<'py>, bytes: &[u8]) -> pyo3::Bound<'py, pyo3::types::PyString> {
-    use pyo3::prelude::*;
+pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     // SAFETY: the pointer and length are those of a live slice, which CPython copies; the result is a new reference
     // to a str, or null when memory is exhausted, upon which pyo3 panics as it does for all its constructors.
     unsafe {
@@ -126,7 +129,170 @@ pub(super) fn latin1<'py>(py: pyo3::Python<'py>, bytes: &[u8]) -> pyo3::Bound<'p
 }
 
 /// How many references to `object` there are, ours included.
-pub(super) fn reference_count<T>(object: &pyo3::Py<T>, _attached: pyo3::Python<'_>) -> isize {
+pub(super) fn reference_count<T>(object: &Py<T>, _attached: Python<'_>) -> isize {
     // SAFETY: the object is alive, and being attached keeps others from changing the count meanwhile.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize }
+}
+
+/// The first bytes of a Python object, to be read by any thread, attached or not, and to be dropped by any: a reference
+/// dropped by a thread that is not attached goes on pyo3's list, which the next attach or call from Python works off.
+#[derive(Debug)]
+pub struct HeldBytes {
+    /// Keeps the bytes alive.
+    _object: Py<PyBytes>,
+    start: ptr::NonNull<u8>,
+    length: usize,
+}
+
+impl HeldBytes {
+    /// `length` is at most that of `object`.
+    pub(super) fn new(object: &Bound<'_, PyBytes>, length: usize) -> Self {
+        let bytes = &object.as_bytes()[..length];
+        Self { _object: object.clone().unbind(), start: ptr::NonNull::from(bytes).cast(), length }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: a bytes object neither changes nor moves, and `_object` keeps it alive as long as `self`; `new` has
+        // checked the length.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+// SAFETY: what it points to never changes, and its reference is one that pyo3 lets any thread drop.
+unsafe impl Send for HeldBytes {}
+// SAFETY: as above; shared, it can only be read.
+unsafe impl Sync for HeldBytes {}
+
+/// Another descriptor of what `raw` describes, close-on-exec. `None` if there is no such descriptor.
+///
+/// `raw` is what a `fileno()` says, so it may be any number: the application may have closed it behind Python's back.
+pub(super) fn duplicate_descriptor(raw: i32) -> Option<OwnedFd> {
+    if raw < 0 {
+        return None;
+    }
+    // SAFETY: the number is not -1, and is only used for the call that copies it, with which the kernel checks it.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(raw) };
+    descriptor.try_clone_to_owned().ok()
+}
+
+/// A bytes object while it is being filled. Unlike with `PyBytes::new_with`, nothing is zeroed ahead of the reading, it
+/// can be filled detached from Python, and its length need not be known.
+pub(super) struct BytesBuilder<'py> {
+    /// Of `capacity` bytes, and known to nobody else.
+    object: Bound<'py, PyBytes>,
+    capacity: usize,
+    filled: Filled,
+}
+
+/// `filled <= initialised <= capacity`.
+#[derive(Default)]
+struct Filled {
+    filled: usize,
+    initialised: usize,
+}
+
+/// The part of a [`BytesBuilder`] that is not filled yet, which may leave the thread's attachment to Python.
+pub(super) struct Room<'b> {
+    bytes: &'b mut [MaybeUninit<u8>],
+    state: &'b mut Filled,
+}
+
+/// So much is asked for at once; it is zeroed before, which costs little while it fits into the cache of the core.
+const PART_BYTES: usize = 128 * 1024;
+
+impl<'py> BytesBuilder<'py> {
+    /// With room for `capacity` bytes, which is not 0.
+    ///
+    /// # Errors
+    /// Python is out of memory.
+    pub(super) fn new(py: Python<'py>, capacity: usize) -> PyResult<Self> {
+        debug_assert!(capacity > 0);
+        let length = ffi::Py_ssize_t::try_from(capacity)?;
+        // SAFETY: without a source the call makes a new object with undefined content, or returns null with an error
+        // set; pyo3 looks after both.
+        let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), length))? };
+        // SAFETY: the call returns a bytes object.
+        let object = unsafe { object.cast_into_unchecked() };
+        Ok(Self { object, capacity, filled: Filled::default() })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.filled.filled == self.capacity
+    }
+
+    /// What is left to fill.
+    pub(super) fn room(&mut self) -> Room<'_> {
+        // SAFETY: the object is a live bytes object.
+        let start = unsafe { ffi::PyBytes_AsString(self.object.as_ptr()) };
+        // SAFETY: the object has `capacity` bytes, nobody else has a reference to it, and ours is borrowed mutably for as
+        // long as the slice lives. Undefined content is what the slice's type allows.
+        let bytes = unsafe { slice::from_raw_parts_mut(start.cast(), self.capacity) };
+        Room { bytes, state: &mut self.filled }
+    }
+
+    /// Makes room for `capacity` bytes in all; what has been filled stays.
+    ///
+    /// # Errors
+    /// Python is out of memory.
+    pub(super) fn grow(self, capacity: usize) -> PyResult<Self> {
+        debug_assert!(capacity > self.capacity);
+        Ok(Self { object: resize(self.object, capacity)?, capacity, filled: self.filled })
+    }
+
+    /// The object, as long as it has been filled.
+    ///
+    /// # Errors
+    /// Python is out of memory.
+    pub(super) fn finish(self) -> PyResult<Bound<'py, PyBytes>> {
+        if self.is_full() { Ok(self.object) } else { resize(self.object, self.filled.filled) }
+    }
+}
+
+impl Room<'_> {
+    /// Has `read` fill one part after the other, until there is no room left or it returns 0.
+    ///
+    /// # Errors
+    /// Those of `read`. What was filled before stays.
+    pub(super) fn fill<E>(self, mut read: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+        let Filled { filled, initialised } = self.state;
+        while *filled < self.bytes.len() {
+            let end = self.bytes.len().min(*filled + PART_BYTES);
+            if *initialised < end {
+                self.bytes[*initialised..end].fill(MaybeUninit::new(0));
+                *initialised = end;
+            }
+            let part: *mut [MaybeUninit<u8>] = &raw mut self.bytes[*filled..end];
+            // SAFETY: all bytes up to `initialised` have been written, `end` is not behind it, and the pointer comes from
+            // a mutable slice that nobody else uses meanwhile.
+            let part = unsafe { &mut *(part as *mut [u8]) };
+            match read(part)?.min(part.len()) {
+                0 => break,
+                count => *filled += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn resize(object: Bound<'_, PyBytes>, length: usize) -> PyResult<Bound<'_, PyBytes>> {
+    let py = object.py();
+    let length = ffi::Py_ssize_t::try_from(length)?;
+    let mut pointer = object.into_ptr();
+    // SAFETY: the pointer is the only reference to a bytes object that has not been hashed. The call replaces it by the
+    // reference to the object it has become, or by null with an error set.
+    unsafe { _PyBytes_Resize(&raw mut pointer, length) };
+    // SAFETY: see above; pyo3 looks after both.
+    let object = unsafe { Bound::from_owned_ptr_or_err(py, pointer)? };
+    // SAFETY: the call leaves a bytes object.
+    Ok(unsafe { object.cast_into_unchecked() })
+}
+
+// In the stable ABI since 3.2; pyo3 leaves it out.
+unsafe extern "C" {
+    fn _PyBytes_Resize(object: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> c_int;
 }

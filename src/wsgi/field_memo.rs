@@ -52,7 +52,12 @@ impl FieldMemo {
 
     /// Keeps the field that was just added to `head` for these two objects.
     pub(super) fn keep(&mut self, name: &Bound<'_, PyString>, value: &Bound<'_, PyString>, head: &ResponseHead) {
-        if let Some(field) = head.last_field(FIELD_BYTES_MAX) {
+        // To let go of another kind of str may run code of the application, which must not happen under the lock.
+        let is_plain = |text: &Bound<'_, PyString>| text.is_exact_instance_of::<PyString>();
+        if let Some(field) = head.last_field(FIELD_BYTES_MAX)
+            && is_plain(name)
+            && is_plain(value)
+        {
             let memo = Memo { name: name.clone().unbind(), value: value.clone().unbind(), field };
             self.places[place(name, value)] = Some(memo);
         }

@@ -1,11 +1,14 @@
 //! [`Handler`]: one request → the application → a response in the [`Exchange`]. What PEP 3333 asks of a server's
 //! main loop is here.
 
+use super::body::Body;
 use super::environ::{self, EnvironFactory, PeerNames, ServerNames};
 use super::errors::Errors;
-use super::exchange::{Exchange, Output, PushError};
+use super::exchange::{Output, PushError};
 use super::ffi;
+use super::file_wrapper::{self, FileRange};
 use super::header_fields::HeaderNames;
+use super::shared::Shared;
 use super::start_response::{Callables, SharedExchange};
 use super::traceback;
 use crate::http::Request;
@@ -13,7 +16,7 @@ use crate::http::response::BodyEnd;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Calls one application, from one thread.
@@ -33,7 +36,7 @@ pub struct Handler {
 const BURST: Duration = Duration::from_micros(100);
 
 /// So many bytes of a burst are collected.
-const BURST_BYTES: usize = 16 * 1024;
+const BURST_BYTES: u64 = 16 * 1024;
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,8 +79,9 @@ impl From<PyErr> for Stop {
 impl From<PushError> for Stop {
     fn from(error: PushError) -> Self {
         match error {
-            PushError::ClientGone => Self::ClientGone,
-            PushError::NotStarted | PushError::Over => Self::Raised(PyAssertionError::new_err(
+            // A response that is over while the application makes it was cut off for taking too long.
+            PushError::ClientGone | PushError::Over => Self::ClientGone,
+            PushError::NotStarted => Self::Raised(PyAssertionError::new_err(
                 "the application returned its response without calling start_response()",
             )),
         }
@@ -94,23 +98,24 @@ impl Handler {
         application: Py<PyAny>,
         servers: &[ServerNames],
         logged_keys: Vec<String>,
-        exchange: Arc<Mutex<Exchange<O>>>,
+        exchange: Arc<Shared<O>>,
     ) -> PyResult<Self> {
         let exchange: SharedExchange = exchange;
         let errors = Py::new(py, Errors::default())?;
-        let environs = servers.iter().map(|server| EnvironFactory::new(py, server, &errors));
+        let callables = Callables::new(py, &exchange)?;
+        let environs = servers.iter().map(|server| EnvironFactory::new(py, server, &errors, &callables.in_environ));
         Ok(Self {
             application,
             environs: environs.collect::<PyResult<_>>()?,
             names: HeaderNames::new(),
-            callables: Callables::new(py, &exchange)?,
+            callables,
             exchange,
             errors,
             logged_keys,
         })
     }
 
-    /// Answers one complete request, for which the exchange was opened. When it returns, the response is queued in the
+    /// Answers one request, for which the exchange was opened. When it returns, the response is queued in the
     /// exchange's output, and sent as far as PEP 3333 asks; the iterable is closed, and nothing of the request is
     /// referred to.
     pub fn handle(
@@ -119,7 +124,7 @@ impl Handler {
         request: &Request<'_>,
         listener: usize,
         peer: &PeerNames,
-        body: Vec<u8>,
+        body: Body,
     ) -> Outcome {
         let environ = self.environs[listener].environ(py, &mut self.names, request, peer, body);
         let stopped = match &environ {
@@ -130,10 +135,12 @@ impl Handler {
             Ok(environ) if !self.logged_keys.is_empty() => environ::values(environ, &self.logged_keys),
             _ => Vec::new(),
         };
+        // It refers to the callables, which are asked below whether anybody still does.
+        drop(environ);
         match stopped {
             None => {}
             // Nobody is there to be told.
-            Some(Stop::ClientGone) => self.lock().abandon(),
+            Some(Stop::ClientGone) => self.exchange.lock().abandon(),
             Some(Stop::Raised(error)) => self.fail(py, request, &error),
         }
         self.conclude(py, request, logged_values)
@@ -148,7 +155,10 @@ impl Handler {
         if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
             return self.walk_items(tuple.len(), |index| tuple.get_item(index));
         }
-        let walked = self.walk(py, &iterable);
+        let walked = match file_wrapper::regular_file(&iterable) {
+            Some(range) => self.send_file(range),
+            None => self.walk(py, &iterable),
+        };
         let closed = close(&iterable);
         walked?;
         Ok(closed?)
@@ -156,14 +166,22 @@ impl Handler {
 
     /// All pieces are at hand, so they leave together.
     fn walk_items<'py>(&self, length: usize, item: impl Fn(usize) -> PyResult<Bound<'py, PyAny>>) -> Result<(), Stop> {
-        // Before a byte is framed, so that a wrong piece behind a right one is still answered with a 500.
-        for index in 1..length {
+        // Before a byte is framed, so that a wrong piece behind a right one is still answered with a 500, and before
+        // the lock, since the error asks the object for its name.
+        for index in 0..length {
             as_bytes(&item(index)?)?;
         }
-        let mut exchange = self.lock();
+        let mut exchange = self.exchange.lock();
         for index in 0..length {
             exchange.push(as_bytes(&item(index)?)?, length == 1)?;
         }
+        Ok(exchange.end()?)
+    }
+
+    /// The kernel sends it, when the file object of the application may long be closed.
+    fn send_file(&self, range: FileRange) -> Result<(), Stop> {
+        let mut exchange = self.exchange.lock();
+        exchange.push_file(range)?;
         Ok(exchange.end()?)
     }
 
@@ -178,31 +196,43 @@ impl Handler {
             let item = item?;
             let now = Instant::now();
             let is_burst = last_piece.replace(now).is_some_and(|last| now - last < BURST);
-            let mut exchange = self.lock();
-            exchange.push(as_bytes(&item)?, false)?;
+            let piece = as_bytes(&item)?;
+            let mut exchange = self.exchange.lock();
+            exchange.push(piece, false)?;
             // With its Content-Length reached, the response is finished but for the end of the iterable, and leaves
             // with others. Only a generator is known to have code behind its last piece.
             let may_wait =
                 if exchange.is_full() { !is_generator } else { is_burst && exchange.waiting() < BURST_BYTES };
-            if !may_wait {
-                exchange.flush(py)?;
-            }
             // Past its Content-Length, or where no body is wanted, an iterable may go on for ever.
-            if exchange.excess_bytes() > 0 || exchange.is_bodiless() {
+            let is_over = exchange.excess_bytes() > 0 || exchange.is_bodiless();
+            drop(exchange);
+            if !may_wait {
+                self.exchange.flush(py)?;
+            }
+            if is_over {
                 break;
             }
         }
-        Ok(self.lock().end()?)
+        Ok(self.exchange.lock().end()?)
     }
 
     /// The application raised: a 500 if nothing has been framed yet, else the client must be able to tell.
     fn fail(&self, py: Python<'_>, request: &Request<'_>, error: &PyErr) {
-        if self.lock().is_client_gone() {
+        if self.exchange.lock().is_client_gone() {
             log::debug!("{}: the client went away while the application wrote", line(request));
-            return self.lock().abandon();
+            return self.exchange.lock().abandon();
+        }
+        let failure = self.exchange.lock().failure;
+        if let Some(status) = failure {
+            log::debug!("{}: {}", line(request), error);
+            let mut exchange = self.exchange.lock();
+            if !exchange.is_begun() {
+                exchange.replace(status);
+            }
+            return;
         }
         log::error!("{}: the application raised\n{}", line(request), traceback::render(py, error));
-        let mut exchange = self.lock();
+        let mut exchange = self.exchange.lock();
         if !exchange.is_begun() {
             exchange.replace(500);
         }
@@ -214,10 +244,10 @@ impl Handler {
         if let Ok(mut errors) = self.errors.try_borrow_mut(py) {
             errors.flush();
         }
-        let mut exchange = self.lock();
+        let mut exchange = self.exchange.lock();
         let excess_bytes = exchange.excess_bytes();
         let closed = exchange.close();
-        let are_free = self.callables.are_free(py, exchange.write.as_ref());
+        let are_free = self.callables.are_free(py, exchange.write.as_ref(), self.environs.len() as isize);
         drop(exchange);
         if !are_free {
             self.renew_callables(py);
@@ -243,13 +273,14 @@ impl Handler {
     /// The application has kept a callable; it becomes void, and the next request gets new ones.
     fn renew_callables(&mut self, py: Python<'_>) {
         match Callables::new(py, &self.exchange) {
-            Ok(callables) => self.callables = callables,
+            Ok(callables) => {
+                self.callables = callables;
+                for environs in &self.environs {
+                    environs.set_callables(py, &self.callables.in_environ);
+                }
+            }
             Err(error) => log::error!("no new start_response: {error}"),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Exchange<dyn Output>> {
-        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

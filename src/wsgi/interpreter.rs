@@ -5,9 +5,11 @@
 
 use super::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList};
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -121,6 +123,20 @@ pub fn freeze_garbage_collector(py: Python<'_>) -> PyResult<()> {
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
+    Ok(())
+}
+
+/// Has faulthandler write the stacks of all threads to `file` upon the signal of this number. The handler runs without
+/// the GIL in whatever thread the signal finds, as `faulthandler.dump_traceback_later` does.
+///
+/// # Errors
+/// What Python raises.
+pub fn write_stacks_upon(py: Python<'_>, number: i32, file: &File) -> PyResult<()> {
+    let options = PyDict::new(py);
+    options.set_item("file", file.as_raw_fd())?;
+    options.set_item("all_threads", true)?;
+    options.set_item("chain", false)?;
+    py.import("faulthandler")?.call_method("register", (number,), Some(&options))?;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! Python, and only here: the interpreter, the application, and PEP 3333 between them and the wire.
 //!
 //! [`interpreter`] chooses and starts CPython, [`app`] finds the callable, [`handler`] answers one request with it. Of
-//! HTTP it uses the types; sockets are behind [`Output`], which the worker implements. The GIL is held by the caller.
+//! HTTP it uses the types; sockets are behind [`Output`] and [`BodyReader`], which the worker implements. The GIL is held
+//! by the caller.
 
 pub mod app;
+mod body;
 pub mod environ;
 mod errors;
 mod exchange;
@@ -14,8 +16,15 @@ pub mod handler;
 mod header_fields;
 mod input;
 pub mod interpreter;
+mod shared;
 mod start_response;
+#[cfg(test)]
+mod testing;
 mod traceback;
 
-pub use exchange::{ClientGone, Exchange, Output};
+pub use body::{Body, BodyError, BodyReader};
+pub use exchange::{ClientGone, Exchange, Flushed, Output, Relieved};
+pub use ffi::HeldBytes;
+pub use file_wrapper::FileRange;
 pub use handler::{Handler, Outcome};
+pub use shared::Shared;
