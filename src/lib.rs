@@ -5,18 +5,24 @@
 //!
 //! ```text
 //! master            one thread, no Python: listeners, signals, the books of the workers
-//!  └─ worker 1..N   one CPython each; one thread that polls, reads, calls the application and sends, and one that
-//!                 sends what would wait too long
+//!  └─ worker 1..N   one CPython each; T threads that call the application, one of which also polls, and the standby,
+//!                 a thread that polls when none of them can, and never takes the GIL
 //! ```
 //!
 //! The master forks first, and Python starts in the child: so a reload sees new code, an import that crashes stays in
-//! its worker, and the master stays small. They share a page of memory, the scoreboard, and nothing else.
+//! its worker, and the master stays small. They share a few pages of memory, the scoreboard, and the inboxes through
+//! which connections move from one worker to another, and nothing else.
 //!
 //! # One request, in the order of its bytes
 //!
 //! `recv` into a buffer lent to the connection (`worker::io`) → [`http::Connection`], which does no I/O, yields events
 //! → a complete request becomes an environ (`wsgi::environ`) → the application → its pieces are framed in the
 //! [`wsgi::Exchange`] by the `http::response` encoder → the out queue of the client's channel → `send`.
+//!
+//! One thread does all of it, without a hop. While it is in the application it is away from the *desk*, where all
+//! connections are (`worker::turn`); when the call is short, nobody has noticed. When it is long, another thread has come
+//! to the desk and polls (`worker::standby`): it goes on reading, refusing and sending, and hands complete requests to
+//! another application thread, to the queue, or to a worker that is idle (`worker::passing`).
 //!
 //! # Where things are
 //!
@@ -29,6 +35,7 @@
 //! | [`master`] | the parent process: wait, decide, act |
 //! | [`net`] | addresses → listeners |
 //! | [`scoreboard`] | one slot of shared memory per worker |
+//! | [`inboxes`] | one inbox per worker, for connections that move to a sibling |
 //! | [`log`] | the error log, and under it the access log |
 //! | [`banner`] | what is said when the server is up |
 //! | [`exit`] | every exit status, with its reason |
@@ -40,18 +47,23 @@
 //! - `master` holds no Python object and never calls the application; it never parses HTTP.
 //! - `settings`, `exit`, `sys` and `http` use no other module of ours (`settings` ends with an `exit` status).
 //! - Only `sys` and `wsgi::ffi` contain unsafe code.
-//! - Nobody waits for a client while holding the GIL.
+//! - Nobody waits for a client, a disk or the desk's next event while holding the GIL, and nobody waits for the GIL at the
+//!   desk. Locks are taken in the order GIL, desk, exchange.
 //!
 //! # Own words
 //!
 //! A *batch* is what one wait for events brought. A client is *settled* when its output has been tried and it is known
 //! what to wait for next; it *lingers* while what it still sends is read and thrown away, so that it gets to see our
-//! refusal. The *postman* has the finished responses of a batch until they leave together, or until a slow call makes
-//! them late. A *seat* is one of the N places for workers; its worker may change.
+//! refusal. The *desk* is what the threads of a worker share, under one lock; the *poller* is the one of them that waits
+//! for events. A thread is *away* while it is in the application or waits for the GIL. A connection is *passed* when it
+//! moves to another worker, through that worker's *inbox*; those in the inbox of a worker that is gone are *orphans*. A
+//! worker is *condemned* when a request has been in its application for too long. A *spool* is a file that bytes go to
+//! which would fill the memory. In the master, a *seat* is one of the N places for workers; its worker may change.
 
 pub mod banner;
 pub mod exit;
 pub mod http;
+pub mod inboxes;
 pub mod log;
 pub mod master;
 pub mod net;

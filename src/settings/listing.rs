@@ -84,7 +84,7 @@ impl Settings {
             ("no-request-buffering", vec![(!request_buffering).to_string()]),
             ("response-memory-max", vec![response_memory_max.to_string()]),
             ("response-file-max", vec![response_file_max.to_string()]),
-            ("tmp-upload-dir", vec![path(tmp_upload_dir)]),
+            ("tmp-upload-dir", tmp_upload_dir.iter().map(path).collect()),
             ("python", python.iter().map(path).collect()),
             ("pythonpath", if pythonpath.is_empty() { vec![] } else { vec![joined(pythonpath)] }),
             ("log-level", vec![level(*log_level).to_owned()]),

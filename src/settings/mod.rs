@@ -69,8 +69,8 @@ pub struct Settings {
     pub response_memory_max: u64,
     /// Bytes of a response that may wait in a file.
     pub response_file_max: u64,
-    /// Where temporary files are made; it existed when the settings were read.
-    pub tmp_upload_dir: PathBuf,
+    /// Where temporary files are made, if somewhere special; it existed when the settings were read.
+    pub tmp_upload_dir: Option<PathBuf>,
     /// Directory to change to first; it existed when the settings were read.
     pub chdir: Option<PathBuf>,
     /// Directories for the front of `sys.path`, in this order.
@@ -155,6 +155,9 @@ fn resolve(
     if let Some(directory) = &cli.chdir {
         check_directory("chdir", directory)?;
     }
+    if let Some(directory) = &cli.tmp_upload_dir {
+        check_directory("tmp-upload-dir", &from_directory(cli.chdir.as_deref(), directory))?;
+    }
     let bind = if cli.bind.is_empty() { vec![BindAddress::Tcp { host: cli.host, port: cli.port }] } else { cli.bind };
     Ok(Settings {
         app,
@@ -187,13 +190,7 @@ fn resolve(
         request_buffering: !cli.no_request_buffering,
         response_memory_max: cli.response_memory_max,
         response_file_max: cli.response_file_max,
-        tmp_upload_dir: match cli.tmp_upload_dir {
-            Some(directory) => {
-                check_directory("tmp-upload-dir", &from_directory(cli.chdir.as_deref(), &directory))?;
-                directory
-            }
-            None => std::env::temp_dir(),
-        },
+        tmp_upload_dir: cli.tmp_upload_dir,
         chdir: cli.chdir,
         pythonpath: cli.pythonpath.as_deref().map(split_at_commas).unwrap_or_default(),
         env: cli.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
@@ -206,6 +203,13 @@ fn resolve(
         print_config: cli.print_config,
         arguments,
     })
+}
+
+impl Settings {
+    /// Where temporary files are made.
+    pub fn temporary_folder(&self) -> PathBuf {
+        self.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 /// gunicorn's rule for its request limits: zero and what is above the hard cap mean the cap.

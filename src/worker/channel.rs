@@ -1,17 +1,19 @@
 //! [`Channel`]: an accepted socket and what waits to be sent on it. [`Outlet`] is where a response meets it.
 
+use super::spool::ResponseSpool;
 use crate::sys::socket::{Attempt, PIECES_MAX, Stream, Then};
-use crate::wsgi::{ClientGone, Output};
-use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use crate::wsgi::{ClientGone, FileRange, Flushed, HeldBytes, Output, Relieved};
 use std::collections::VecDeque;
-use std::io::IoSlice;
-use std::time::Duration;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A socket with its out queue.
 #[derive(Debug)]
 pub(super) struct Channel {
-    pub(super) stream: Stream,
+    pub(super) stream: Arc<Stream>,
     queue: OutQueue,
 }
 
@@ -21,17 +23,20 @@ struct OutQueue {
     pieces: VecDeque<Piece>,
     tail: Vec<u8>,
     /// Bytes of the first piece, or of the tail if there is none, that have been sent. Less than its length.
-    sent: usize,
+    sent: u64,
+    /// Where the [`Piece::Spooled`] of this queue are.
+    spool: Option<ResponseSpool>,
 }
 
 #[derive(Debug)]
 enum Piece {
     Bytes(Vec<u8>),
-    /// The first bytes of an object of the application, sent from where they lie.
-    Object {
-        object: Py<PyBytes>,
-        length: usize,
-    },
+    /// Bytes of the application, sent from where they lie.
+    Held(HeldBytes),
+    /// Part of a file of the application.
+    File(FileRange),
+    /// What had to make room, in the queue's spool.
+    Spooled(Range<u64>),
 }
 
 /// How an attempt to send all that waits came out.
@@ -39,7 +44,7 @@ enum Piece {
 pub(super) enum Sent {
     /// Nothing waits any more.
     All,
-    /// Some of it went, and the client takes no more now.
+    /// Some of it went, and the client takes no more now, or others have their turn.
     Some,
     /// The client takes nothing now.
     Nothing,
@@ -49,7 +54,7 @@ pub(super) enum Sent {
 
 impl Channel {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, queue: OutQueue::default() }
+        Self { stream: Arc::new(stream), queue: OutQueue::default() }
     }
 
     /// The bytes behind all that waits; what is appended will be sent.
@@ -62,10 +67,8 @@ impl Channel {
     }
 
     /// Bytes that wait.
-    pub(super) fn waiting(&self) -> usize {
-        let tail = self.queue.tail.len();
-        let pieces: usize = self.queue.pieces.iter().map(Piece::len).sum();
-        pieces + tail - self.queue.sent
+    pub(super) fn waiting(&self) -> u64 {
+        self.queue.waiting(|_| true)
     }
 
     /// Whether appending would have to allocate.
@@ -84,27 +87,25 @@ impl Channel {
         (self.is_empty() && self.queue.tail.capacity() > 0).then(|| std::mem::take(&mut self.queue.tail))
     }
 
-    fn hold(&mut self, object: &Bound<'_, PyBytes>, length: usize) {
-        if !self.queue.tail.is_empty() {
-            let tail = std::mem::take(&mut self.queue.tail);
-            self.queue.pieces.push_back(Piece::Bytes(tail));
-        }
-        self.queue.pieces.push_back(Piece::Object { object: object.clone().unbind(), length });
-    }
-
-    /// Sends until nothing waits or the client takes no more.
+    /// Sends until nothing waits or the client takes no more, or has taken its turn's part of a file.
     #[inline]
-    pub(super) fn send(&mut self, py: Python<'_>, then: Then) -> Sent {
+    pub(super) fn send(&mut self, then: Then) -> Sent {
         let mut progress = Sent::Nothing;
+        let mut file_bytes = 0;
         while !self.is_empty() {
+            if file_bytes >= FILE_BYTES_MAX {
+                return Sent::Some;
+            }
+            let is_file = self.queue.pieces.front().is_some_and(|piece| !piece.is_in_memory());
             let attempt = if self.queue.pieces.is_empty() {
-                self.stream.send(&self.queue.tail[self.queue.sent..], then)
+                self.stream.send(&self.queue.tail[self.queue.sent as usize..], then)
             } else {
-                self.send_pieces(py, then)
+                self.send_pieces(then)
             };
             match attempt {
                 Attempt::Bytes(count) => {
-                    self.queue.advance(count);
+                    self.queue.advance(count as u64);
+                    file_bytes += if is_file { count as u64 } else { 0 };
                     progress = Sent::Some;
                 }
                 Attempt::NotNow => return progress,
@@ -114,65 +115,156 @@ impl Channel {
         Sent::All
     }
 
-    /// Sends what can be sent without Python: nothing once an object waits in the queue. What does not go now, or
-    /// breaks, is left to [`send`](Self::send).
-    pub(super) fn send_bytes(&mut self) {
-        while self.queue.pieces.is_empty() && !self.queue.tail.is_empty() {
-            match self.stream.send(&self.queue.tail[self.queue.sent..], Then::Unknown) {
-                Attempt::Bytes(count) => self.queue.advance(count),
-                Attempt::NotNow | Attempt::Broken => return,
-            }
+    /// Sends what the queue begins with: part of a file, or pieces from memory up to the next file.
+    fn send_pieces(&self, then: Then) -> Attempt {
+        match self.queue.pieces.front() {
+            Some(Piece::File(range)) => self.send_file(&range.file, range.offset, range.length),
+            Some(Piece::Spooled(range)) => match &self.queue.spool {
+                Some(spool) => self.send_file(spool.file(), range.start, range.end - range.start),
+                None => Attempt::Broken,
+            },
+            Some(Piece::Bytes(_) | Piece::Held(_)) | None => self.send_memory(then),
         }
     }
 
-    fn send_pieces(&self, py: Python<'_>, then: Then) -> Attempt {
+    fn send_memory(&self, then: Then) -> Attempt {
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let mut count = 0;
-        let pieces = self.queue.pieces.iter().map(|piece| piece.bytes(py));
-        let all = pieces.chain(std::iter::once(self.queue.tail.as_slice())).filter(|bytes| !bytes.is_empty());
+        let pieces = self.queue.pieces.iter().map_while(Piece::in_memory);
+        // The tail is next only if all pieces before it are in memory.
+        let tail = self.queue.pieces.iter().all(Piece::is_in_memory).then_some(self.queue.tail.as_slice());
+        let all = pieces.chain(tail).filter(|bytes| !bytes.is_empty());
         for (slot, bytes) in slices.iter_mut().zip(all) {
-            let skipped = if count == 0 { self.queue.sent } else { 0 };
+            let skipped = if count == 0 { self.queue.sent as usize } else { 0 };
             *slot = IoSlice::new(&bytes[skipped..]);
             count += 1;
         }
         self.stream.send_pieces(&slices[..count], then)
     }
+
+    fn send_file(&self, file: &impl AsFd, offset: u64, length: u64) -> Attempt {
+        let (offset, length) = (offset + self.queue.sent, length - self.queue.sent);
+        match self.stream.send_file(file.as_fd(), offset, length.min(FILE_BYTES_MAX) as usize) {
+            // Somebody has truncated the file: the promised bytes do not exist.
+            Attempt::Bytes(0) => Attempt::Broken,
+            attempt => attempt,
+        }
+    }
 }
 
+/// So much of a file is sent at a time, for the sake of the other connections: a client that takes it as fast as it is
+/// read would otherwise have the worker to itself.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 impl Piece {
-    fn len(&self) -> usize {
+    fn len(&self) -> u64 {
         match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Object { length, .. } => *length,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Held(bytes) => bytes.as_slice().len() as u64,
+            Self::File(range) => range.length,
+            Self::Spooled(range) => range.end - range.start,
         }
     }
 
-    fn bytes<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
+    fn in_memory(&self) -> Option<&[u8]> {
         match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Object { object, length } => &object.as_bytes(py)[..*length],
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Held(bytes) => Some(bytes.as_slice()),
+            Self::File(_) | Self::Spooled(_) => None,
         }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.in_memory().is_some()
     }
 }
 
 impl OutQueue {
+    fn push(&mut self, piece: Piece) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.pieces.push_back(Piece::Bytes(tail));
+        }
+        self.pieces.push_back(piece);
+    }
+
+    /// Bytes that wait in the pieces of this kind; the tail is of the kind of pieces in memory.
+    fn waiting(&self, is_counted: impl Fn(&Piece) -> bool) -> u64 {
+        let first_counts = self.pieces.front().is_none_or(&is_counted);
+        let pieces: u64 = self.pieces.iter().filter(|piece| is_counted(piece)).map(Piece::len).sum();
+        let tail = if is_counted(&Piece::Bytes(Vec::new())) { self.tail.len() as u64 } else { 0 };
+        pieces + tail - if first_counts { self.sent.min(pieces + tail) } else { 0 }
+    }
+
     /// Notes that `count` bytes have been sent.
-    fn advance(&mut self, count: usize) {
+    fn advance(&mut self, count: u64) {
         self.sent += count;
         while let Some(first) = self.pieces.front() {
             let length = first.len();
             if self.sent < length {
-                return;
+                return self.give_back();
             }
             self.sent -= length;
             self.pieces.pop_front();
+            if !self.pieces.iter().any(|piece| matches!(piece, Piece::Spooled(_))) {
+                self.spool = None;
+            }
         }
-        if self.sent == self.tail.len() {
+        if self.sent == self.tail.len() as u64 {
             self.tail.clear();
             self.sent = 0;
         }
     }
+
+    /// Returns the disk space of what has been sent, so that a stream without end needs no disk without end. Whole steps
+    /// only: in a page that is given back in part the kernel writes zeros, and the bytes before may still be on their way
+    /// in that very page.
+    fn give_back(&mut self) {
+        if let (Some(Piece::Spooled(range)), Some(spool)) = (self.pieces.front_mut(), &mut self.spool)
+            && self.sent >= GIVE_BACK_BYTES
+        {
+            let whole = |position: u64| position / GIVE_BACK_BYTES * GIVE_BACK_BYTES;
+            let end = range.start + self.sent;
+            spool.punch(whole(range.start)..whole(end));
+            range.start = end;
+            self.sent = 0;
+        }
+    }
+
+    /// Appends all that waits in memory to the spool. There is at most one [`Piece::Spooled`], and nothing but memory
+    /// behind it: what waits behind it grows it.
+    fn spill(&mut self, folder: &std::path::Path) -> io::Result<()> {
+        let mut spool = match self.spool.take() {
+            Some(spool) => spool,
+            None => ResponseSpool::new(folder)?,
+        };
+        let start = self.pieces.iter().rposition(|piece| !piece.is_in_memory()).map_or(0, |last| last + 1);
+        let written = {
+            let memory = self.pieces.iter().skip(start).filter_map(Piece::in_memory);
+            let mut slices: Vec<&[u8]> = memory.chain([self.tail.as_slice()]).collect();
+            if start == 0 {
+                slices[0] = &slices[0][self.sent as usize..];
+            }
+            let slices: Vec<IoSlice<'_>> = slices.into_iter().map(IoSlice::new).collect();
+            spool.append(&slices)
+        };
+        self.spool = Some(spool);
+        let written = written?;
+        if start == 0 {
+            self.sent = 0;
+        }
+        self.pieces.truncate(start);
+        self.tail.clear();
+        match self.pieces.back_mut() {
+            Some(Piece::Spooled(range)) if range.end == written.start => range.end = written.end,
+            _ => self.pieces.push_back(Piece::Spooled(written)),
+        }
+        Ok(())
+    }
 }
+
+/// Space is given back in steps of this size.
+const GIVE_BACK_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The channel of the client whose request is in the application.
 #[derive(Debug)]
@@ -180,29 +272,44 @@ pub(super) struct Outlet {
     channel: Option<Channel>,
     /// Stands in while no client is attached; what is written there is dropped.
     nowhere: Vec<u8>,
-    /// How long a client may take nothing while the application waits for it; `None` is without end.
-    send_timeout: Option<Duration>,
+    room: Arc<ResponseRoom>,
+    /// The disk has been full during this response.
+    is_disk_full: bool,
 }
 
-/// So many bytes may wait for a client while the application goes on producing.
-const RESPONSE_MEMORY_MAX: usize = 1024 * 1024;
+/// How far a response may run ahead of its client.
+#[derive(Debug)]
+pub(super) struct ResponseRoom {
+    /// Bytes in memory; more go to a file.
+    pub(super) memory_max: u64,
+    /// Bytes in the file; with more, the application waits.
+    pub(super) file_max: u64,
+    /// Where the files are made.
+    pub(super) folder: PathBuf,
+}
 
 impl Outlet {
-    pub(super) fn new(send_timeout: Option<Duration>) -> Self {
-        Self { channel: None, nowhere: Vec::new(), send_timeout }
+    pub(super) fn new(room: Arc<ResponseRoom>) -> Self {
+        Self { channel: None, nowhere: Vec::new(), room, is_disk_full: false }
     }
 
     pub(super) fn attach(&mut self, channel: Option<Channel>) {
         self.channel = channel;
-    }
-
-    /// Sends what can be sent without Python; see [`Channel::send_bytes`].
-    pub(super) fn send_bytes(&mut self) {
-        self.channel.iter_mut().for_each(Channel::send_bytes);
+        self.is_disk_full = false;
     }
 
     pub(super) fn detach(&mut self) -> Option<Channel> {
         self.channel.take()
+    }
+
+    /// Whether bytes wait to be sent.
+    pub(super) fn has_output(&self) -> bool {
+        self.channel.as_ref().is_some_and(|channel| !channel.is_empty())
+    }
+
+    /// Sends what the client takes now.
+    pub(super) fn send(&mut self) -> Sent {
+        self.channel.as_mut().map_or(Sent::All, |channel| channel.send(Then::Unknown))
     }
 }
 
@@ -218,29 +325,223 @@ impl Output for Outlet {
         }
     }
 
-    fn hold(&mut self, object: &Bound<'_, PyBytes>, length: usize) {
+    fn hold(&mut self, bytes: HeldBytes) {
         if let Some(channel) = &mut self.channel {
-            channel.hold(object, length);
+            channel.queue.push(Piece::Held(bytes));
         }
     }
 
-    fn waiting(&self) -> usize {
+    fn hold_file(&mut self, range: FileRange) {
+        if let Some(channel) = &mut self.channel {
+            channel.queue.push(Piece::File(range));
+        }
+    }
+
+    fn waiting(&self) -> u64 {
         self.channel.as_ref().map_or(0, Channel::waiting)
     }
 
-    fn flush(&mut self, py: Python<'_>) -> Result<(), ClientGone> {
+    fn flush(&mut self) -> Result<Flushed, ClientGone> {
         let Some(channel) = &mut self.channel else { return Err(ClientGone) };
-        loop {
-            if channel.send(py, Then::Unknown) == Sent::Broken {
-                return Err(ClientGone);
-            }
-            if channel.waiting() <= RESPONSE_MEMORY_MAX {
-                return Ok(());
-            }
-            let (stream, time) = (&channel.stream, self.send_timeout);
-            if !py.detach(|| stream.wait_writable(time)) {
-                return Err(ClientGone);
+        if channel.send(Then::Unknown) == Sent::Broken {
+            return Err(ClientGone);
+        }
+        let in_memory = channel.queue.waiting(Piece::is_in_memory);
+        Ok(if in_memory > self.room.memory_max { Flushed::TooMuch } else { Flushed::Enough })
+    }
+
+    fn relieve(&mut self) -> Result<Relieved, ClientGone> {
+        if self.flush()? == Flushed::Enough {
+            return Ok(Relieved::Room);
+        }
+        let Some(channel) = &mut self.channel else { return Err(ClientGone) };
+        let spooled = channel.queue.waiting(|piece| matches!(piece, Piece::Spooled(_)));
+        let in_memory = channel.queue.waiting(Piece::is_in_memory);
+        if self.is_disk_full || spooled + in_memory > self.room.file_max {
+            return Ok(Relieved::Full);
+        }
+        match channel.queue.spill(&self.room.folder) {
+            Ok(()) => Ok(Relieved::Room),
+            Err(error) => {
+                log::error!(
+                    "no room for responses in {}: {error}; applications wait for slow clients instead",
+                    self.room.folder.display()
+                );
+                self.is_disk_full = true;
+                Ok(Relieved::Full)
             }
         }
+    }
+
+    fn is_client_gone(&self) -> bool {
+        self.channel.as_ref().is_none_or(|channel| channel.stream.is_ended_by_peer())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sys::socket;
+    use std::fs::File;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    /// A source of numbers that look random and are the same in each run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn throw(&mut self, sides: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % sides
+        }
+    }
+
+    fn outlet(memory_max: u64, file_max: u64) -> (Outlet, UnixStream, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let room = ResponseRoom { memory_max, file_max, folder: folder.path().to_owned() };
+        let mut outlet = Outlet::new(Arc::new(room));
+        outlet.attach(Some(Channel::new(Stream::from(OwnedFd::from(ours)))));
+        (outlet, theirs, folder)
+    }
+
+    fn file_of(bytes: &[u8]) -> FileRange {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(bytes, 100).unwrap();
+        FileRange { file, offset: 100, length: bytes.len() as u64 }
+    }
+
+    fn drain(client: &mut UnixStream, received: &mut Vec<u8>, max: usize) {
+        let mut room = vec![0; max];
+        if let Ok(count) = client.read(&mut room) {
+            received.extend_from_slice(&room[..count]);
+        }
+    }
+
+    /// Memory, files and what was spilled, in any order and with any pauses of the reader: the bytes come out as they
+    /// went in.
+    #[test]
+    fn bytes_keep_their_order() {
+        for seed in 0..20 {
+            let mut dice = Dice(seed);
+            let (mut outlet, mut client, _folder) = outlet(64 * 1024, u64::MAX);
+            let (mut sent, mut received) = (Vec::new(), Vec::new());
+            let reading = dice.throw(4) + 1;
+            for number in 0..400_u32 {
+                let length = [1, 100, 5000, 150_000][dice.throw(4) as usize];
+                let bytes: Vec<u8> = (0..length).map(|index: u32| (index ^ number) as u8).collect();
+                sent.extend_from_slice(&bytes);
+                match dice.throw(8) {
+                    0 => outlet.hold_file(file_of(&bytes)),
+                    1 => outlet.channel.as_mut().unwrap().queue.push(Piece::Bytes(bytes)),
+                    _ => outlet.buffer().extend_from_slice(&bytes),
+                }
+                if outlet.flush().unwrap() == Flushed::TooMuch {
+                    assert_eq!(outlet.relieve(), Ok(Relieved::Room));
+                }
+                if dice.throw(6) < reading {
+                    drain(&mut client, &mut received, 100_000);
+                }
+                assert!(outlet.waiting() + received.len() as u64 <= sent.len() as u64);
+            }
+            while received.len() < sent.len() {
+                drain(&mut client, &mut received, 1 << 20);
+                outlet.flush().unwrap();
+            }
+            assert!(received == sent, "seed {seed}");
+            let queue = &outlet.channel.as_ref().unwrap().queue;
+            assert!(queue.spool.is_none() && queue.sent == 0 && !outlet.has_output(), "seed {seed}");
+        }
+    }
+
+    /// The disk holds no more than what waits, however long the stream is; and what is on its way stays as it is.
+    #[test]
+    fn what_was_sent_is_given_back() {
+        use std::os::unix::fs::MetadataExt;
+        let (mut outlet, mut client, _folder) = outlet(64 * 1024, u64::MAX);
+        let (mut sent, mut received) = (0_u64, 0_u64);
+        let expected = |position: u64| (position / 4 * 7 + position % 4) as u8;
+        while sent < 100 << 20 {
+            let bytes: Vec<u8> = (sent..sent + 130_000).map(expected).collect();
+            sent += bytes.len() as u64;
+            outlet.buffer().extend_from_slice(&bytes);
+            if outlet.flush().unwrap() == Flushed::TooMuch {
+                assert_eq!(outlet.relieve(), Ok(Relieved::Room));
+            }
+            while sent - received > 40 << 20 {
+                let mut got = Vec::new();
+                drain(&mut client, &mut got, 1 << 20);
+                assert!(
+                    got.iter().zip(received..).all(|(byte, position)| *byte == expected(position)),
+                    "at {received}"
+                );
+                received += got.len() as u64;
+                outlet.flush().unwrap();
+            }
+            if let Some(spool) = &outlet.channel.as_ref().unwrap().queue.spool {
+                let on_disk = spool.file().metadata().unwrap().blocks() * 512;
+                assert!(on_disk < 80 << 20, "{on_disk} bytes on the disk after {sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_file_makes_the_application_wait() {
+        let (mut outlet, mut client, _folder) = outlet(64 * 1024, 1 << 20);
+        let mut waited = false;
+        for _ in 0..40 {
+            outlet.buffer().extend_from_slice(&[b'x'; 100_000]);
+            if outlet.flush().unwrap() == Flushed::TooMuch {
+                waited |= outlet.relieve().unwrap() == Relieved::Full;
+            }
+        }
+        assert!(waited);
+        let mut received = Vec::new();
+        while outlet.has_output() {
+            drain(&mut client, &mut received, 1 << 20);
+            outlet.flush().unwrap();
+        }
+        drain(&mut client, &mut received, 1 << 20);
+        assert_eq!(outlet.relieve(), Ok(Relieved::Room));
+        drop(client);
+        outlet.buffer().extend_from_slice(b"x");
+        assert_eq!(outlet.flush(), Err(ClientGone));
+    }
+
+    /// However fast the client takes it, others have their turn in between.
+    #[test]
+    fn a_long_file_is_sent_in_turns() {
+        const LENGTH: u64 = 64 * FILE_BYTES_MAX;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = socket::accept(listener.as_fd()).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut room = vec![0; 1 << 20];
+            std::iter::from_fn(|| Some(client.read(&mut room).unwrap() as u64).filter(|&count| count > 0)).sum::<u64>()
+        });
+        let file: File = tempfile::tempfile().unwrap();
+        file.set_len(LENGTH).unwrap();
+        let mut channel = Channel::new(stream);
+        channel.queue.push(Piece::File(FileRange { file, offset: 0, length: LENGTH }));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !channel.is_empty() {
+            let before = channel.waiting();
+            assert_ne!(channel.send(Then::Unknown), Sent::Broken);
+            assert!(
+                before - channel.waiting() < 2 * FILE_BYTES_MAX,
+                "{} bytes in one turn",
+                before - channel.waiting()
+            );
+            assert!(Instant::now() < deadline, "{} bytes are left", channel.waiting());
+        }
+        drop(channel);
+        assert_eq!(reader.join().unwrap(), LENGTH);
     }
 }

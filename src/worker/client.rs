@@ -1,17 +1,22 @@
-//! [`Client`]: one accepted connection, its [`Connection`] state, its channel and its deadline. [`Clients`] keeps them.
+//! [`Client`]: one accepted connection with its [`Connection`] state and its channel. [`Clients`] keeps them, each in a
+//! place with what the poller has to know about it: its [`Watch`].
 
 use super::channel::Channel;
+use super::spool::BodyStore;
 use crate::http::Connection;
+use crate::http::connection::Phase;
 use crate::sys::poll::Interest;
-use crate::sys::socket::Peer;
+use crate::sys::socket::{Peer, Stream};
 use crate::wsgi::environ::PeerNames;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// One accepted connection.
+/// One accepted connection. Whoever has taken it out of its place has it for himself: an application thread for as long
+/// as its request is in the application, whoever polls for as long as it reads or sends.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) connection: Connection,
-    /// `None` while a request is in the application, or a finished response waits with the postman: they have it then.
+    /// `None` while a request is in the application: its exchange has it then.
     pub(super) channel: Option<Channel>,
     pub(super) stage: Stage,
     /// The listener it came from.
@@ -20,13 +25,15 @@ pub(super) struct Client {
     /// Made at the first request.
     pub(super) peer_names: Option<PeerNames>,
     /// The body of the request that is being read.
-    pub(super) body: Vec<u8>,
-    /// What epoll has been asked for; `None` before the descriptor was added.
-    pub(super) interest: Option<Interest>,
-    /// What has to happen by when.
-    pub(super) deadline: Option<(Deadline, Instant)>,
-    /// The earliest entry of this client in the queue of deadlines. `armed <= deadline` when both are there.
-    pub(super) armed: Option<Instant>,
+    pub(super) body: BodyStore,
+    /// Whether a request waits for a thread of the application.
+    pub(super) is_queued: bool,
+    /// Whether what comes of the body is thrown away, since its request has been answered.
+    pub(super) discards_body: bool,
+    /// Whether the client waits for a `100 Continue` that the application's first read will send.
+    pub(super) wants_continue: bool,
+    /// Whether the body of the request that was answered will never be complete.
+    pub(super) is_body_lost: bool,
     /// Requests answered.
     pub(super) requests: u64,
 }
@@ -60,6 +67,21 @@ pub(super) enum Deadline {
     Linger,
 }
 
+/// What the poller knows about the connection of a place, whether its client is there or in the application.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// The socket, which its channel has too: only so can it be watched while the channel is in the application.
+    pub(super) stream: Option<Arc<Stream>>,
+    /// What epoll has been asked for; `None` if it does not have the descriptor.
+    pub(super) interest: Option<Interest>,
+    /// What has to happen by when.
+    pub(super) deadline: Option<(Deadline, Instant)>,
+    /// The earliest entry in the queue of deadlines. `armed <= deadline` when both are there.
+    pub(super) armed: Option<Instant>,
+    /// The application thread that has the client, if one has.
+    pub(super) caller: Option<usize>,
+}
+
 impl Client {
     pub(super) fn new(channel: Channel, peer: Peer, listener: usize) -> Self {
         Self {
@@ -69,10 +91,11 @@ impl Client {
             listener,
             peer,
             peer_names: None,
-            body: Vec::new(),
-            interest: None,
-            deadline: None,
-            armed: None,
+            body: BodyStore::default(),
+            is_queued: false,
+            discards_body: false,
+            wants_continue: false,
+            is_body_lost: false,
             requests: 0,
         }
     }
@@ -80,6 +103,11 @@ impl Client {
     /// Whether bytes wait to be sent.
     pub(super) fn has_output(&self) -> bool {
         self.channel.as_ref().is_some_and(|channel| !channel.is_empty())
+    }
+
+    /// Whether it waits for the next request, of which no byte is there, and nothing waits to be sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stage == Stage::Serving && self.connection.phase() == Phase::Idle && !self.has_output()
     }
 }
 
@@ -115,6 +143,7 @@ pub(super) struct Clients {
 struct Place {
     generation: u32,
     client: Option<Box<Client>>,
+    watch: Watch,
 }
 
 impl Clients {
@@ -128,6 +157,7 @@ impl Clients {
             (self.places.len() - 1) as u32
         });
         let place = &mut self.places[index as usize];
+        place.watch.stream = client.channel.as_ref().map(|channel| Arc::clone(&channel.stream));
         place.client = Some(client);
         Token { index, generation: place.generation }
     }
@@ -137,16 +167,28 @@ impl Clients {
         self.place(token)?.client.take()
     }
 
+    /// A client that is in its place.
+    pub(super) fn peek(&self, token: Token) -> Option<&Client> {
+        let place = self.places.get(token.index as usize).filter(|place| place.generation == token.generation)?;
+        place.client.as_deref()
+    }
+
     pub(super) fn put_back(&mut self, token: Token, client: Box<Client>) {
         if let Some(place) = self.place(token) {
             place.client = Some(client);
         }
     }
 
+    /// What is known about the connection of a place that is not free.
+    pub(super) fn watch(&mut self, token: Token) -> Option<&mut Watch> {
+        self.place(token).map(|place| &mut place.watch)
+    }
+
     /// Frees the place of a client, whether it was taken out or not.
     pub(super) fn remove(&mut self, token: Token) {
         if let Some(place) = self.place(token) {
             place.client = None;
+            place.watch = Watch::default();
             place.generation = (place.generation + 1) & Token::GENERATION_MAX;
             self.free.push(token.index);
         }
@@ -160,5 +202,33 @@ impl Clients {
 
     fn place(&mut self, token: Token) -> Option<&mut Place> {
         self.places.get_mut(token.index as usize).filter(|place| place.generation == token.generation)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    fn client() -> Box<Client> {
+        let (ours, _) = UnixStream::pair().unwrap();
+        Box::new(Client::new(Channel::new(Stream::from(OwnedFd::from(ours))), Peer::Unix, 0))
+    }
+
+    /// An event that was read before its connection closed must not be taken for one of the next connection there.
+    #[test]
+    fn a_token_of_a_client_that_is_gone_finds_nothing() {
+        let mut clients = Clients::default();
+        let old = clients.insert(client());
+        clients.remove(old);
+        let new = clients.insert(client());
+        assert_eq!((old.index, clients.len()), (new.index, 1));
+        assert!(clients.take(old).is_none() && clients.watch(old).is_none() && clients.peek(old).is_none());
+        clients.remove(old);
+        clients.put_back(old, client());
+        assert!(clients.take(new).is_some() && clients.peek(new).is_none());
+        assert_eq!(Token::from_bits(new.to_bits()), new);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A client's deadline moves with every request, and a move must cost no more than writing it down. So the queue is
 //! lazy: each client has an entry at or before its deadline, and when that comes up, it is looked at and entered anew.
+//! What is idle costs nothing until then, however many there are.
 
-use super::client::{Client, Deadline, Token};
+use super::client::{Deadline, Token, Watch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
@@ -17,12 +18,12 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// Sets what a client is waited for. A deadline that moves away costs a comparison.
     #[inline]
-    pub(super) fn set(&mut self, token: Token, client: &mut Client, deadline: Option<(Deadline, Instant)>) {
-        client.deadline = deadline;
+    pub(super) fn set(&mut self, token: Token, watch: &mut Watch, deadline: Option<(Deadline, Instant)>) {
+        watch.deadline = deadline;
         if let Some((_, at)) = deadline
-            && client.armed.is_none_or(|armed| at < armed)
+            && watch.armed.is_none_or(|armed| at < armed)
         {
-            client.armed = Some(at);
+            watch.armed = Some(at);
             self.entries.push(Reverse((at, token)));
         }
     }
@@ -32,8 +33,8 @@ impl Deadlines {
         self.entries.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes the next entry that has come up. Its client, if it is still there, is to be passed to
-    /// [`is_due`](Self::is_due).
+    /// Takes the next entry that has come up. The watch of its place, if there still is one, is to be passed to
+    /// [`due`](Self::due).
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, Token)> {
         let Reverse((at, _)) = self.entries.peek()?;
         if *at > now {
@@ -42,17 +43,17 @@ impl Deadlines {
         self.entries.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Whether the deadline of the client whose entry `at` was popped has passed; if not, it is entered anew.
-    pub(super) fn is_due(&mut self, at: Instant, token: Token, client: &mut Client, now: Instant) -> bool {
-        if client.armed != Some(at) {
-            return false;
+    /// What the place whose entry `at` was popped was waited for, if that time has passed; if not, it is entered anew.
+    pub(super) fn due(&mut self, at: Instant, token: Token, watch: &mut Watch, now: Instant) -> Option<Deadline> {
+        if watch.armed != Some(at) {
+            return None;
         }
-        client.armed = None;
-        match client.deadline {
-            Some((_, deadline)) if deadline <= now => true,
+        watch.armed = None;
+        match watch.deadline {
+            Some((kind, deadline)) if deadline <= now => Some(kind),
             deadline => {
-                self.set(token, client, deadline);
-                false
+                self.set(token, watch, deadline);
+                None
             }
         }
     }

@@ -3,20 +3,17 @@
 //! It moves bytes and closes connections; it knows neither the application nor what a request means.
 
 use super::channel::{Channel, Sent};
-use super::client::{Client, Clients, Deadline, Stage, Token};
+use super::client::{Client, Clients, Deadline, Stage, Token, Watch};
 use super::deadlines::Deadlines;
 use super::timeouts::Timeouts;
 use crate::http::connection::{Phase, STORAGE_BYTES};
 use crate::net::Listener;
-use crate::sys::poll::{Interest, Poll, Ready, Waited};
+use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::socket::{self, AcceptError, Attempt, Then};
-use pyo3::prelude::*;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Events taken from the kernel at a time.
-const EVENTS_MAX: usize = 256;
 
 /// Connections accepted per event, so that those already open are not kept waiting by a flood of new ones.
 const ACCEPTS_MAX: usize = 16;
@@ -34,18 +31,24 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const EXHAUSTED_SILENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Io<'w> {
-    poll: Poll,
+    /// Shared with whoever waits on it, which happens without `Io`.
+    poll: Arc<Poll>,
     pub(super) clients: Clients,
     listeners: &'w [Listener],
+    inbox: Option<BorrowedFd<'w>>,
+    /// Out of descriptors for what comes through the inbox.
+    inbox_rests_until: Option<Instant>,
     accepting: Accepting,
+    /// Nobody is free to take a request: the connections that arrive now are for other workers.
+    is_busy: bool,
     exhausted_said: Option<Instant>,
     connections_max: usize,
     deadlines: Deadlines,
     timeouts: Timeouts,
     /// Whether a connection that has had its response closes instead of waiting for another request.
     pub(super) closes_idle: bool,
-    /// The buffer that is lent to the connection being read.
-    storage: Option<Vec<u8>>,
+    /// Buffers for the connections being read: one, and one more for each that is in the application meanwhile.
+    storages: Vec<Vec<u8>>,
     tails: Vec<Vec<u8>>,
     /// The last reading of the clock.
     pub(super) now: Instant,
@@ -55,7 +58,7 @@ pub(super) struct Io<'w> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
     Yes,
-    /// As many clients as allowed are there.
+    /// As many clients as allowed are there, or nobody is free for more.
     Full,
     /// Out of descriptors until this time, or until a client leaves.
     Exhausted(Instant),
@@ -70,11 +73,30 @@ pub(super) enum Source {
     /// The listener of that index.
     Listener(usize),
     Signals,
+    /// What other workers pass.
+    Inbox,
+    /// Somebody wants whoever polls to look at the time again.
+    Bell,
 }
 
 /// Behind all tokens of clients.
 const LISTENER_BIT: u64 = 1 << 63;
 const SIGNALS: u64 = u64::MAX;
+const INBOX: u64 = u64::MAX - 1;
+const BELL: u64 = u64::MAX - 2;
+
+impl Source {
+    /// What an event is about.
+    pub(super) fn of(ready: &Ready) -> Self {
+        match ready.token {
+            SIGNALS => Self::Signals,
+            INBOX => Self::Inbox,
+            BELL => Self::Bell,
+            bits if bits & LISTENER_BIT != 0 => Self::Listener((bits & !LISTENER_BIT) as usize),
+            bits => Self::Client(Token::from_bits(bits)),
+        }
+    }
+}
 
 /// What a try to receive brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,59 +108,76 @@ pub(super) enum Received {
 }
 
 impl<'w> Io<'w> {
-    pub(super) fn new(
-        listeners: &'w [Listener],
-        signals: BorrowedFd<'_>,
-        connections_max: usize,
-        timeouts: Timeouts,
-    ) -> io::Result<Self> {
-        let io = Self {
-            poll: Poll::new(EVENTS_MAX)?,
+    pub(super) fn new(listeners: &'w [Listener], connections_max: usize, timeouts: Timeouts, poll: Arc<Poll>) -> Self {
+        Self {
+            poll,
             clients: Clients::default(),
             listeners,
+            inbox: None,
+            inbox_rests_until: None,
             accepting: Accepting::Stopped,
+            is_busy: false,
             exhausted_said: None,
             connections_max,
             deadlines: Deadlines::default(),
             timeouts,
             closes_idle: false,
-            storage: None,
+            storages: Vec::new(),
             tails: Vec::new(),
             now: Instant::now(),
-        };
-        io.poll.add(signals, SIGNALS, Interest::Read)?;
-        Ok(io)
+        }
     }
 
-    /// Waits for events, at most `time`; without it until something has to be done.
-    pub(super) fn wait(&mut self, time: Option<Duration>) -> io::Result<Waited> {
-        let time = time.or_else(|| self.next_wake().map(|at| at.saturating_duration_since(Instant::now())));
-        self.poll.wait(time)
+    /// Watches what tells of signals.
+    pub(super) fn watch_signals(&self, signals: BorrowedFd<'_>) -> io::Result<()> {
+        self.poll.add(signals, SIGNALS, Interest::Read)
     }
 
-    fn next_wake(&self) -> Option<Instant> {
+    /// Watches what other workers write to.
+    pub(super) fn watch_inbox(&mut self, inbox: BorrowedFd<'w>) -> io::Result<()> {
+        self.inbox = Some(inbox);
+        self.poll.add(inbox, INBOX, Interest::Read)
+    }
+
+    /// Leaves what is in the inbox there for a while: there is no descriptor for it.
+    pub(super) fn rest_inbox(&mut self) {
+        let Some(inbox) = self.inbox else { return };
+        if self.poll.delete(inbox).is_ok() {
+            self.inbox_rests_until = Some(self.now + EXHAUSTED_PAUSE);
+        }
+    }
+
+    fn resume_inbox(&mut self) {
+        if let (Some(inbox), Some(until)) = (self.inbox, self.inbox_rests_until)
+            && self.now >= until
+            && self.poll.add(inbox, INBOX, Interest::Read).is_ok()
+        {
+            self.inbox_rests_until = None;
+        }
+    }
+
+    /// Watches what ends a wait whose time was chosen too long.
+    pub(super) fn watch_bell(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
+        self.poll.add(bell, BELL, Interest::Read)
+    }
+
+    /// When something has to be done although no event comes.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
         let resume = match self.accepting {
-            Accepting::Exhausted(until) => Some(until),
-            Accepting::Yes | Accepting::Full | Accepting::Stopped => None,
+            Accepting::Exhausted(until) if !self.is_busy => Some(until),
+            Accepting::Exhausted(_) | Accepting::Yes | Accepting::Full | Accepting::Stopped => None,
         };
-        [self.deadlines.next(), resume].into_iter().flatten().min()
-    }
-
-    pub(super) fn event(&self, index: usize) -> (Source, Ready) {
-        let ready = self.poll.ready(index);
-        let source = match ready.token {
-            SIGNALS => Source::Signals,
-            bits if bits & LISTENER_BIT != 0 => Source::Listener((bits & !LISTENER_BIT) as usize),
-            bits => Source::Client(Token::from_bits(bits)),
-        };
-        (source, ready)
+        [self.deadlines.next(), resume, self.inbox_rests_until].into_iter().flatten().min()
     }
 
     // Accepting.
 
     pub(super) fn start_accepting(&mut self) -> io::Result<()> {
         for (index, listener) in self.listeners.iter().enumerate() {
-            self.poll.add(listener.as_fd(), LISTENER_BIT | index as u64, Interest::Accept)?;
+            if let Err(error) = self.poll.add(listener.as_fd(), LISTENER_BIT | index as u64, Interest::Accept) {
+                self.forget_listeners();
+                return Err(error);
+            }
         }
         self.accepting = Accepting::Yes;
         Ok(())
@@ -146,14 +185,18 @@ impl<'w> Io<'w> {
 
     fn pause_accepting(&mut self, accepting: Accepting) {
         if self.accepting == Accepting::Yes {
-            for listener in self.listeners {
-                if let Err(error) = self.poll.delete(listener.as_fd()) {
-                    log::debug!("{listener}: {error}");
-                }
-            }
+            self.forget_listeners();
         }
         if self.accepting != Accepting::Stopped {
             self.accepting = accepting;
+        }
+    }
+
+    fn forget_listeners(&self) {
+        for listener in self.listeners {
+            if let Err(error) = self.poll.delete(listener.as_fd()) {
+                log::debug!("{listener}: {error}");
+            }
         }
     }
 
@@ -166,9 +209,26 @@ impl<'w> Io<'w> {
         self.pause_accepting(Accepting::Stopped);
     }
 
+    /// Leaves the listeners to other workers until [`be_free`](Self::be_free).
+    pub(super) fn be_busy(&mut self) {
+        self.is_busy = true;
+        if self.accepting == Accepting::Yes {
+            self.pause_accepting(Accepting::Full);
+        }
+    }
+
+    /// Somebody can take a request again.
+    pub(super) fn be_free(&mut self) {
+        if std::mem::take(&mut self.is_busy) {
+            self.resume_accepting();
+        }
+    }
+
     /// Polls the listeners again if what spoke against it is over.
     pub(super) fn resume_accepting(&mut self) {
+        self.resume_inbox();
         let may_resume = match self.accepting {
+            _ if self.is_busy => false,
             Accepting::Yes | Accepting::Stopped => false,
             Accepting::Full => self.clients.len() < self.connections_max,
             Accepting::Exhausted(until) => self.now >= until,
@@ -228,7 +288,7 @@ impl<'w> Io<'w> {
     pub(super) fn receive(&mut self, client: &mut Client) -> Received {
         let Some(channel) = &client.channel else { return Received::Nothing };
         if client.connection.wants_storage() {
-            client.connection.lend(self.storage.take().unwrap_or_else(|| vec![0; STORAGE_BYTES]));
+            client.connection.lend(self.storages.pop().unwrap_or_else(|| vec![0; STORAGE_BYTES]));
         }
         match channel.stream.receive(client.connection.space()) {
             Attempt::Bytes(0) => {
@@ -247,22 +307,23 @@ impl<'w> Io<'w> {
     /// Reads what a refused client still sends. Returns whether it has ended.
     pub(super) fn discard(&mut self, client: &mut Client) -> bool {
         let Some(channel) = &client.channel else { return true };
-        let storage = self.storage.get_or_insert_with(|| vec![0; STORAGE_BYTES]);
-        matches!(channel.stream.receive(storage), Attempt::Bytes(0) | Attempt::Broken)
+        let mut storage = self.storages.pop().unwrap_or_else(|| vec![0; STORAGE_BYTES]);
+        let has_ended = matches!(channel.stream.receive(&mut storage), Attempt::Bytes(0) | Attempt::Broken);
+        self.storages.push(storage);
+        has_ended
     }
 
     /// Sends what waits.
     #[inline]
-    pub(super) fn send(&mut self, py: Python<'_>, client: &mut Client) -> Sent {
+    pub(super) fn send(&mut self, token: Token, client: &mut Client) -> Sent {
         let then = match client.stage {
             Stage::Serving | Stage::Lingering => Then::Unknown,
             // `settle` ends it. The end in a segment of its own costs 2 µs.
             Stage::Closing | Stage::ClosingLate => Then::End,
         };
-        let sent = client.channel.as_mut().map_or(Sent::All, |channel| channel.send(py, then));
+        let sent = client.channel.as_mut().map_or(Sent::All, |channel| channel.send(then));
         if matches!(sent, Sent::All | Sent::Some) {
-            // Progress: the time for the next step counts from now.
-            client.deadline = None;
+            self.forget_deadline(token);
         }
         sent
     }
@@ -277,7 +338,7 @@ impl<'w> Io<'w> {
         }
     }
 
-    /// Puts a client back whose channel the postman has.
+    /// Puts a client back whose response leaves at the end of the batch.
     #[inline]
     pub(super) fn defer(&mut self, token: Token, mut client: Box<Client>) {
         self.park(&mut client);
@@ -290,6 +351,9 @@ impl<'w> Io<'w> {
         self.park(&mut client);
         if client.has_output() {
             return self.watch(token, client, Interest::Write, Deadline::Send);
+        }
+        if client.is_queued {
+            return self.hold(token, client);
         }
         if let Some(channel) = &mut client.channel
             && let Some(tail) = channel.take_tail()
@@ -320,60 +384,118 @@ impl<'w> Io<'w> {
         }
     }
 
-    fn watch(&mut self, token: Token, mut client: Box<Client>, interest: Interest, kind: Deadline) {
-        if client.interest != Some(interest)
-            && let Err(error) = self.ask(token, &client, interest)
+    /// The time for the next step counts from now.
+    #[inline]
+    pub(super) fn forget_deadline(&mut self, token: Token) {
+        if let Some(watch) = self.clients.watch(token) {
+            watch.deadline = None;
+        }
+    }
+
+    fn watch(&mut self, token: Token, client: Box<Client>, interest: Interest, kind: Deadline) {
+        self.clients.put_back(token, client);
+        self.expect(token, interest, Some(kind));
+    }
+
+    /// Waits for `interest`, and within the time that `kind` has. A connection that cannot be watched is closed.
+    fn expect(&mut self, token: Token, interest: Interest, kind: Option<Deadline>) {
+        let Some(watch) = self.clients.watch(token) else { return };
+        if watch.interest != Some(interest)
+            && let Err(error) = ask(&self.poll, watch, token, interest)
         {
             log::error!("cannot poll a connection: {error}");
-            drop(client);
             return self.close(token);
         }
-        client.interest = Some(interest);
-        let deadline = self.deadline(&client, kind);
-        self.deadlines.set(token, &mut client, deadline);
-        self.clients.put_back(token, client);
+        watch.interest = Some(interest);
+        let deadline = kind.and_then(|kind| deadline(&self.timeouts, watch, kind, self.now));
+        self.deadlines.set(token, watch, deadline);
     }
 
-    fn ask(&self, token: Token, client: &Client, interest: Interest) -> io::Result<()> {
-        let Some(channel) = &client.channel else { return Ok(()) };
-        match client.interest {
-            None => self.poll.add(channel.stream.as_fd(), token.to_bits(), interest),
-            Some(_) => self.poll.modify(channel.stream.as_fd(), token.to_bits(), interest),
+    /// Has nothing told about a connection whose client can make no use of it: its request waits, or is in the
+    /// application. epoll would say it again and again.
+    pub(super) fn pause(&mut self, token: Token, ready: &Ready) {
+        let Some(watch) = self.clients.watch(token) else { return };
+        watch.interest = match (watch.interest, &watch.stream) {
+            // Errors and ends are told whatever is asked.
+            (Some(_), Some(stream)) if ready.ended => {
+                if let Err(error) = self.poll.delete(stream.as_fd()) {
+                    log::debug!("cannot cease to poll a connection: {error}");
+                }
+                None
+            }
+            (Some(Interest::Read), Some(_)) => {
+                ask(&self.poll, watch, token, Interest::None).map_or(watch.interest, |()| Some(Interest::None))
+            }
+            (Some(Interest::Both), Some(_)) => {
+                ask(&self.poll, watch, token, Interest::Write).map_or(watch.interest, |()| Some(Interest::Write))
+            }
+            // Room that nothing waits for: all was sent before the request came to wait.
+            (Some(Interest::Write), Some(_)) if !ready.readable => {
+                ask(&self.poll, watch, token, Interest::None).map_or(watch.interest, |()| Some(Interest::None))
+            }
+            (interest, _) => interest,
+        };
+    }
+
+    /// Ceases to watch a connection that goes to another worker: a descriptor in flight keeps epoll's registration alive
+    /// after it has been closed here.
+    pub(super) fn unwatch(&mut self, token: Token) {
+        if let Some(watch) = self.clients.watch(token)
+            && watch.interest.take().is_some()
+            && let Some(stream) = &watch.stream
+            && let Err(error) = self.poll.delete(stream.as_fd())
+        {
+            log::debug!("cannot cease to poll a connection: {error}");
         }
     }
 
-    /// The deadline of a wait that begins or goes on now. Head and linger count from their beginning, the others from
-    /// the last progress.
-    fn deadline(&self, client: &Client, kind: Deadline) -> Option<(Deadline, Instant)> {
-        let counts_on = match kind {
-            Deadline::Head | Deadline::Linger | Deadline::Send => true,
-            Deadline::Idle | Deadline::Body => false,
-        };
-        match client.deadline {
-            Some((same, at)) if same == kind && counts_on => Some((kind, at)),
-            _ => self.timeouts.of(kind).map(|time| (kind, self.now + time)),
+    /// Waits for a client whose request is in the application to take more of its response.
+    pub(super) fn await_room(&mut self, token: Token) {
+        self.expect(token, Interest::Write, Some(Deadline::Send));
+    }
+
+    /// Such a client has taken all there is, or some.
+    pub(super) fn note_progress(&mut self, token: Token, has_more: bool) {
+        self.forget_deadline(token);
+        if has_more {
+            self.await_room(token);
+        } else {
+            self.expect(token, Interest::None, None);
+        }
+    }
+
+    /// Puts a client back whose request waits for a thread of the application.
+    pub(super) fn hold(&mut self, token: Token, mut client: Box<Client>) {
+        self.park(&mut client);
+        self.clients.put_back(token, client);
+        if let Some(watch) = self.clients.watch(token) {
+            self.deadlines.set(token, watch, None);
         }
     }
 
     /// Gives a client `time` for its next request, if it has longer.
-    pub(super) fn hasten(&mut self, token: Token, client: &mut Client, time: Duration) {
-        self.deadlines.set(token, client, Some((Deadline::Idle, self.now + time)));
+    pub(super) fn hasten(&mut self, token: Token, time: Duration) {
+        if let Some(watch) = self.clients.watch(token) {
+            self.deadlines.set(token, watch, Some((Deadline::Idle, self.now + time)));
+        }
     }
 
-    /// The next client whose deadline has passed, taken out.
-    pub(super) fn expired(&mut self) -> Option<(Token, Box<Client>)> {
+    /// The next place whose deadline has passed, and what it was waited for.
+    pub(super) fn expired(&mut self) -> Option<(Token, Deadline)> {
         while let Some((at, token)) = self.deadlines.pop(self.now) {
-            let Some(mut client) = self.clients.take(token) else { continue };
-            if self.deadlines.is_due(at, token, &mut client, self.now) {
-                return Some((token, client));
+            let Some(watch) = self.clients.watch(token) else { continue };
+            if let Some(kind) = self.deadlines.due(at, token, watch, self.now) {
+                return Some((token, kind));
             }
-            self.clients.put_back(token, client);
         }
         None
     }
 
-    /// Forgets a client, which closes its descriptor and with it epoll's registration.
+    /// Forgets a client, which closes its descriptor.
     pub(super) fn close(&mut self, token: Token) {
+        // A process that the application has forked has the socket too, and would keep epoll's registration alive: it
+        // could not be deleted any more, and would tell of a client that is gone without end.
+        self.unwatch(token);
         self.clients.remove(token);
         if !matches!(self.accepting, Accepting::Yes | Accepting::Stopped) {
             // There is a descriptor again.
@@ -385,8 +507,34 @@ impl<'w> Io<'w> {
     }
 
     fn park(&mut self, client: &mut Client) {
-        if let Some(storage) = client.connection.park() {
-            self.storage = Some(storage);
+        if let Some(storage) = client.connection.park()
+            && self.storages.len() < STORAGES_MAX
+        {
+            self.storages.push(storage);
         }
+    }
+}
+
+/// Buffers kept for reading; more are in use at a time only while several threads are in the application.
+const STORAGES_MAX: usize = 4;
+
+fn ask(poll: &Poll, watch: &Watch, token: Token, interest: Interest) -> io::Result<()> {
+    let Some(stream) = &watch.stream else { return Ok(()) };
+    match watch.interest {
+        None => poll.add(stream.as_fd(), token.to_bits(), interest),
+        Some(_) => poll.modify(stream.as_fd(), token.to_bits(), interest),
+    }
+}
+
+/// The deadline of a wait that begins or goes on now. Head, send and linger count from their beginning, the others from
+/// the last progress.
+fn deadline(timeouts: &Timeouts, watch: &Watch, kind: Deadline, now: Instant) -> Option<(Deadline, Instant)> {
+    let counts_on = match kind {
+        Deadline::Head | Deadline::Linger | Deadline::Send => true,
+        Deadline::Idle | Deadline::Body => false,
+    };
+    match watch.deadline {
+        Some((same, at)) if same == kind && counts_on => Some((kind, at)),
+        _ => timeouts.of(kind).map(|time| (kind, now + time)),
     }
 }

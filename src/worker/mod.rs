@@ -1,33 +1,40 @@
 //! A child process: reset what was inherited, start Python, serve, leave.
 #![forbid(unsafe_code)]
 
+mod app_thread;
+mod arriving;
+mod callers;
 mod channel;
 mod client;
+mod condemn;
 mod deadlines;
+mod engine;
+mod inbox;
 mod io;
-mod postman;
-mod serve;
+mod leaving;
+mod passing;
+mod queue;
+mod spool;
+mod stacks;
+mod standby;
+mod sync;
+mod threads;
 mod timeouts;
+mod turn;
 
-use self::channel::Outlet;
-use self::io::Io;
-use self::postman::Postman;
-use self::serve::Server;
-use self::timeouts::Timeouts;
+use self::threads::Crew;
 use crate::exit::Exit;
-use crate::http::Limits;
+use crate::inboxes::Inboxes;
 use crate::log::access::AccessLog;
-use crate::net::{Listener, LocalAddress};
-use crate::scoreboard::{Scoreboard, Slot, State};
+use crate::net::Listener;
+use crate::scoreboard::{Scoreboard, State};
 use crate::settings::Settings;
 use crate::sys::environment;
 use crate::sys::signal::{self, SelfPipe, Signal};
-use crate::wsgi::environ::ServerNames;
+use crate::wsgi::app;
 use crate::wsgi::interpreter::{self, Interpreter};
-use crate::wsgi::{Exchange, Handler, app};
 use pyo3::prelude::*;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 /// What a worker needs from the process that forks it.
 #[derive(Clone, Copy)]
@@ -40,6 +47,8 @@ pub struct Plan<'w> {
     pub interpreter: &'w Interpreter,
     /// Where to tell how far it is.
     pub scoreboard: &'w Scoreboard,
+    /// Through which connections move to and from the other workers; `None` if they stay where they were accepted.
+    pub inboxes: Option<&'w Inboxes>,
 }
 
 /// Why a worker did not get as far as serving.
@@ -59,8 +68,7 @@ impl BootError {
 /// Lives the life of worker `index`, in the process that was just forked for it. The access log is opened before the
 /// fork, where a path that is wrong can still be told as a usage error.
 pub fn run(plan: Plan<'_>, index: u32, access_log: Option<AccessLog>) -> Exit {
-    let slot = plan.scoreboard.slot(index);
-    let exit = match boot_and_serve(plan, slot, access_log) {
+    let exit = match boot_and_serve(plan, index, access_log) {
         Ok(exit) => exit,
         Err(error) => {
             let (message, exit) = match error {
@@ -91,23 +99,28 @@ pub fn check(settings: &Settings, interpreter: &Interpreter) -> Result<(), (Stri
     })
 }
 
-fn boot_and_serve(plan: Plan<'_>, slot: Slot<'_>, access_log: Option<AccessLog>) -> Result<Exit, BootError> {
+/// Makes a temporary file where bodies would be kept, and lets go of it.
+///
+/// # Errors
+/// The folder of the settings is not there, or takes no files.
+pub fn check_folder(settings: &Settings) -> std::io::Result<()> {
+    spool::temporary_file(&settings.temporary_folder()).map(drop)
+}
+
+fn boot_and_serve(plan: Plan<'_>, index: u32, access_log: Option<AccessLog>) -> Result<Exit, BootError> {
     let signals = reset_inherited().map_err(BootError::other)?;
     start_python(plan.settings, plan.interpreter)?;
     Python::attach(|py| {
         let application = load(py, plan.settings)?;
         interpreter::freeze_garbage_collector(py).map_err(BootError::other)?;
-        let mut server = server(py, plan, slot, &signals, application, access_log)?;
-        slot.set_state(State::Ready);
-        log::debug!("ready");
-        // From here on the worker has booted: what fails is a failure of the running server.
-        Ok(server.run(py).map_or_else(
-            |error| {
-                log::error!("cannot go on: {error}");
-                Exit::Failed
-            },
-            |()| Exit::Stopped,
-        ))
+        let crew = Crew::new(py, plan, index, &signals, &application, access_log).map_err(BootError::Other)?;
+        drop(application);
+        let ran = crew.run(py, || {
+            plan.scoreboard.slot(index).set_state(State::Ready);
+            log::debug!("ready");
+        });
+        ran.map_err(BootError::Other)?;
+        Ok(Exit::Stopped)
     })
 }
 
@@ -137,58 +150,4 @@ fn start_python(settings: &Settings, chosen: &Interpreter) -> Result<(), BootErr
 
 fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, BootError> {
     app::load(py, &settings.app).map_err(|error| BootError::App(error.to_string()))
-}
-
-fn server<'w>(
-    py: Python<'_>,
-    plan: Plan<'w>,
-    slot: Slot<'w>,
-    signals: &'w SelfPipe,
-    application: Py<PyAny>,
-    access_log: Option<AccessLog>,
-) -> Result<Server<'w>, BootError> {
-    use std::os::fd::AsFd;
-    let settings = plan.settings;
-    let timeouts = Timeouts::new(settings);
-    let send_timeout = (!settings.send_timeout.is_zero()).then_some(settings.send_timeout);
-    let exchange = Arc::new(Mutex::new(Exchange::new(Outlet::new(send_timeout))));
-    let names: Vec<ServerNames> =
-        plan.listeners.iter().map(|listener| server_names(listener, settings.workers > 1)).collect();
-    let logged_keys = access_log.as_ref().map_or_else(Vec::new, |log| log.environ_names().to_vec());
-    let handler =
-        Handler::new(py, application, &names, logged_keys, Arc::clone(&exchange)).map_err(BootError::other)?;
-    let postman = Postman::start(Arc::clone(&exchange))
-        .map_err(|error| BootError::Other(format!("cannot start a thread: {error}")))?;
-    let io = Io::new(plan.listeners, signals.as_fd(), settings.worker_connections, timeouts)
-        .map_err(|error| BootError::Other(format!("cannot poll: {error}")))?;
-    Ok(Server {
-        io,
-        handler,
-        exchange,
-        access_log,
-        signals,
-        slot,
-        limits: limits(settings),
-        is_keep_alive: !settings.keep_alive.is_zero(),
-        postman,
-        letters: Vec::new(),
-        is_draining: false,
-    })
-}
-
-fn limits(settings: &Settings) -> Limits {
-    Limits {
-        line_bytes_max: settings.limit_request_line,
-        field_bytes_max: settings.limit_request_field_size,
-        fields_max: settings.limit_request_fields,
-        body_bytes_max: settings.limit_request_body,
-    }
-}
-
-fn server_names(listener: &Listener, is_multiprocess: bool) -> ServerNames {
-    let (name, port) = match &listener.local {
-        LocalAddress::Tcp(address) => (Some(address.ip().to_string()), address.port().to_string()),
-        LocalAddress::Unix(_) => (None, "80".to_owned()),
-    };
-    ServerNames { name, port, is_multithread: false, is_multiprocess }
 }

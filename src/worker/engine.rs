@@ -1,0 +1,537 @@
+//! [`Engine`]: what is done about events without Python: accept, receive, parse, refuse, send, close. It is the work at
+//! the desk of `turn`, the same whether an application thread polls or the standby.
+//!
+//! A request that is complete goes back to the caller, who either calls the application or has it [queued](Engine::queue).
+
+use super::channel::{Outlet, Sent};
+use super::client::{Client, Deadline, Stage, Token};
+use super::condemn::Patience;
+use super::io::{Io, Received, Source};
+use super::passing::Passing;
+use super::spool::SpoolSettings;
+use super::turn::{Desk, Turn};
+use crate::http::connection::Phase;
+use crate::http::date::DateLines;
+use crate::http::response::{ResponseTo, push_plain};
+use crate::http::{Event, Limits, RequestError, Version};
+use crate::log::access::AccessLog;
+use crate::scoreboard::Slot;
+use crate::sys::clock;
+use crate::sys::poll::Ready;
+use crate::sys::shared::Doorbell;
+use crate::sys::signal::{SelfPipe, Signal};
+use crate::sys::socket::Peer;
+use crate::wsgi::Shared;
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(super) struct Engine<'w> {
+    pub(super) io: Io<'w>,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) slot: Slot<'w>,
+    pub(super) rules: Rules,
+    /// The responses that are being made, one for each application thread.
+    pub(super) exchanges: Vec<Arc<Shared<Outlet>>>,
+    pub(super) patience: Patience,
+    /// A call has taken too long; see `condemn`.
+    pub(super) is_condemned: bool,
+    /// The clients whose requests are in the application, by thread.
+    pub(super) callers: Vec<Option<Token>>,
+    signals: &'w SelfPipe,
+    /// Ends the sleep of the poller.
+    bell: Doorbell,
+    date: DateLines,
+    seconds: u64,
+    /// The other workers, if connections may move.
+    pub(super) passing: Option<Passing<'w>>,
+    /// Whether nobody who polls calls the application: a call takes long.
+    pub(super) is_stuck: bool,
+    /// What a call takes, nanoseconds: a mean in which old calls count less and less.
+    pub(super) call_nanoseconds: u64,
+    /// Whether the inboxes of workers that are gone are to be read.
+    pub(super) adopts_orphans: bool,
+    /// Clients whose complete request waits for an application thread, in the order of arrival.
+    pub(super) queue: VecDeque<Token>,
+    /// Since when the queue has not been empty.
+    pub(super) queued_since: Option<Instant>,
+    /// Connections that have just come. Nobody has looked at them, and epoll does not know them: whoever polls deals with
+    /// them first.
+    pub(super) arrivals: VecDeque<Token>,
+    /// Clients whose responses leave together.
+    finished: Vec<Token>,
+    /// A list that was `finished`, for its allocation.
+    leaving: Vec<Token>,
+    /// Until when the poller sleeps, if an application thread that polls does; `None` in it is without end.
+    sleeps_until: Option<Option<Instant>>,
+    is_stop_asked: bool,
+    pub(super) is_draining: bool,
+}
+
+/// What the settings say about requests.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) limits: Limits,
+    pub(super) spool: SpoolSettings,
+    pub(super) is_keep_alive: bool,
+    /// Whether the application gets a request when its body is complete.
+    pub(super) is_buffering: bool,
+    /// Longest pause of a client in a body that the application reads as it comes; `None` is without end.
+    pub(super) body_timeout: Option<Duration>,
+}
+
+/// Why [`Engine::advance`] stopped.
+enum Step {
+    /// All received bytes are used up, or no further request will be read.
+    NeedInput,
+    /// What waits must be sent before more is read.
+    Output,
+    /// A request is to be given to the application.
+    Request,
+}
+
+/// A client that has been taken out of its place, with a request for the application.
+pub(super) type WithRequest = (Token, Box<Client>);
+
+/// What an event has brought.
+pub(super) enum Brought {
+    Nothing,
+    Request(WithRequest),
+    /// New connections, to be taken with [`Engine::next_arrival`].
+    Arrivals,
+}
+
+impl<'w> Engine<'w> {
+    /// Without other workers.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub(super) fn new(
+        io: Io<'w>,
+        slot: Slot<'w>,
+        signals: &'w SelfPipe,
+        rules: Rules,
+        access_log: Option<AccessLog>,
+        exchanges: Vec<Arc<Shared<Outlet>>>,
+        patience: Patience,
+    ) -> std::io::Result<Self> {
+        let bell = Doorbell::new()?;
+        io.watch_signals(signals.as_fd())?;
+        io.watch_bell(bell.as_fd())?;
+        Ok(Self {
+            io,
+            access_log,
+            slot,
+            rules,
+            patience,
+            is_condemned: false,
+            callers: vec![None; exchanges.len()],
+            exchanges,
+            signals,
+            bell,
+            date: DateLines::default(),
+            seconds: 0,
+            passing: None,
+            is_stuck: false,
+            call_nanoseconds: 0,
+            adopts_orphans: false,
+            queue: VecDeque::new(),
+            queued_since: None,
+            arrivals: VecDeque::new(),
+            finished: Vec::new(),
+            leaving: Vec::new(),
+            sleeps_until: None,
+            is_stop_asked: false,
+            is_draining: false,
+        })
+    }
+
+    // The frame around a batch of events.
+
+    /// Reads the clocks.
+    pub(super) fn begin_batch(&mut self) {
+        self.io.now = Instant::now();
+        self.seconds = clock::coarse_now().seconds as u64;
+        self.date.set(self.seconds);
+    }
+
+    /// An application thread polls: new connections are welcome.
+    pub(super) fn be_free(&mut self) {
+        self.wake_up();
+        self.is_stuck = false;
+        self.io.be_free();
+    }
+
+    /// No thread is free to call the application, or none that should: new connections are for other workers.
+    pub(super) fn be_busy(&mut self) {
+        self.wake_up();
+        self.is_stuck = true;
+        self.io.be_busy();
+    }
+
+    /// Does what has become due meanwhile.
+    pub(super) fn end_batch(&mut self) {
+        self.send_finished();
+        self.expire();
+        self.adopt_orphans();
+        self.queue_arrivals();
+        self.io.resume_accepting();
+        self.note_connections();
+        if self.is_stop_asked && !self.is_draining {
+            self.drain();
+        }
+    }
+
+    /// The poller is about to sleep, as an application thread: the time until which it may.
+    pub(super) fn fall_asleep(&mut self) -> Option<Instant> {
+        self.flush_log();
+        if let Some(passing) = &self.passing {
+            self.slot.set_idle();
+            passing.offer_help();
+        }
+        let until = self.io.next_wake();
+        self.sleeps_until = Some(until);
+        until
+    }
+
+    /// Sends the access log on its way.
+    pub(super) fn flush_log(&mut self) {
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+    }
+
+    /// It sleeps no more.
+    pub(super) fn wake_up(&mut self) {
+        if self.sleeps_until.take().is_some() && self.passing.is_some() {
+            self.slot.set_busy();
+        }
+    }
+
+    /// Ends the worker: wakes all threads, wherever they sleep, for the last time.
+    pub(super) fn end(turn: &Turn<Self>, desk: &mut Desk<Self>) {
+        turn.end(desk);
+        desk.work.bell.ring();
+    }
+
+    /// Wakes the poller if it would oversleep.
+    pub(super) fn mind_sleeper(&self) {
+        let Some(until) = self.sleeps_until else { return };
+        let oversleeps = self.io.next_wake().is_some_and(|wake| until.is_none_or(|until| wake < until));
+        if oversleeps || self.has_queued() {
+            self.bell.ring();
+        }
+    }
+
+    /// Seconds since the epoch, for the Date of responses.
+    pub(super) fn seconds(&self) -> u64 {
+        self.seconds
+    }
+
+    // Events.
+
+    /// Deals with an event.
+    #[inline]
+    pub(super) fn on_event(&mut self, ready: &Ready) -> Brought {
+        match Source::of(ready) {
+            Source::Client(token) => self.on_client(token, ready).map_or(Brought::Nothing, Brought::Request),
+            Source::Listener(listener) => {
+                self.accept(listener);
+                Brought::Arrivals
+            }
+            Source::Signals => {
+                self.is_stop_asked |= self.signals.drain().contains(&Signal::Term);
+                Brought::Nothing
+            }
+            Source::Bell => {
+                self.bell.answer();
+                Brought::Nothing
+            }
+            Source::Inbox => {
+                self.on_inbox();
+                Brought::Arrivals
+            }
+        }
+    }
+
+    /// Returns how many were accepted.
+    pub(super) fn accept(&mut self, listener: usize) -> usize {
+        let accepted = self.io.accept(listener);
+        let count = accepted.len();
+        // Others who have new connections look at it at this moment.
+        self.note_connections();
+        for token in accepted {
+            if self.spread(token) {
+                self.arrivals.push_back(token);
+            }
+        }
+        count
+    }
+
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
+    /// Says on the scoreboard how many connections there are.
+    pub(super) fn note_connections(&self) {
+        self.slot.set_connections(self.io.clients.len() as u32);
+    }
+
+    /// The request of the next connection that has just come, if it brings one: it often does, and then epoll is asked
+    /// only if the connection persists. `None` when all have been looked at.
+    #[inline]
+    pub(super) fn next_arrival(&mut self) -> Option<Option<WithRequest>> {
+        self.arrivals.pop_front().map(|token| self.look_at(token))
+    }
+
+    #[inline]
+    fn look_at(&mut self, token: Token) -> Option<WithRequest> {
+        let client = self.io.clients.peek(token)?;
+        // One that has moved here may bring a request, or part of one.
+        if client.connection.phase() == Phase::Responding && client.stage == Stage::Serving {
+            return self.io.clients.take(token).map(|client| (token, client));
+        }
+        if client.connection.has_leftover() || client.stage != Stage::Serving {
+            let client = self.io.clients.take(token)?;
+            return self.go_on(token, client);
+        }
+        self.on_client(token, &readable(token))
+    }
+
+    #[inline]
+    pub(super) fn on_client(&mut self, token: Token, ready: &Ready) -> Option<WithRequest> {
+        let Some(mut client) = self.io.clients.take(token) else {
+            self.on_caller(token, ready);
+            return None;
+        };
+        if client.stage == Stage::Lingering {
+            if self.io.discard(&mut client) {
+                self.io.close(token)
+            } else {
+                self.io.settle(token, client)
+            }
+            return None;
+        }
+        if client.has_output() && ready.writable {
+            return self.resume(token, client);
+        }
+        if client.is_queued {
+            self.io.clients.put_back(token, client);
+            self.io.pause(token, ready);
+            return None;
+        }
+        // Nothing is read before what is there has been sent.
+        if !ready.readable || client.stage != Stage::Serving || client.has_output() {
+            self.io.settle(token, client);
+            return None;
+        }
+        match self.io.receive(&mut client) {
+            Received::Something => self.go_on(token, client),
+            Received::Nothing => {
+                self.io.settle(token, client);
+                None
+            }
+            Received::Broken => {
+                self.io.close(token);
+                None
+            }
+        }
+    }
+
+    /// The client has taken some of what waits: goes on with the requests behind it when it has taken all.
+    fn resume(&mut self, token: Token, mut client: Box<Client>) -> Option<WithRequest> {
+        match self.io.send(token, &mut client) {
+            Sent::All if client.stage == Stage::Serving && !client.is_queued => return self.go_on(token, client),
+            Sent::All | Sent::Some | Sent::Nothing => self.io.settle(token, client),
+            Sent::Broken => self.io.close(token),
+        }
+        None
+    }
+
+    /// Makes requests of the bytes that have been received, until one is complete.
+    pub(super) fn go_on(&mut self, token: Token, mut client: Box<Client>) -> Option<WithRequest> {
+        loop {
+            match self.advance(&mut client) {
+                Step::Request => return Some((token, client)),
+                Step::NeedInput => break,
+                Step::Output => match self.io.send(token, &mut client) {
+                    Sent::All if client.stage == Stage::Serving => {}
+                    Sent::All | Sent::Some | Sent::Nothing => {
+                        self.io.settle(token, client);
+                        return None;
+                    }
+                    Sent::Broken => {
+                        self.io.close(token);
+                        return None;
+                    }
+                },
+            }
+        }
+        self.finish(token, client);
+        None
+    }
+
+    /// Puts a client back that needs nothing but its output sent.
+    #[inline]
+    fn finish(&mut self, token: Token, client: Box<Client>) {
+        if client.has_output() {
+            self.finished.push(token);
+            self.io.defer(token, client);
+        } else {
+            self.io.settle(token, client);
+        }
+    }
+
+    fn advance(&mut self, client: &mut Client) -> Step {
+        while client.stage == Stage::Serving {
+            match client.connection.next_event(&self.rules.limits) {
+                Ok(Event::NeedInput) => break,
+                Ok(Event::Head { wants_continue }) if self.gets_body_as_it_comes(client) => {
+                    client.wants_continue = wants_continue;
+                    return Step::Request;
+                }
+                Ok(Event::Head { wants_continue: true }) => {
+                    client.channel.iter_mut().for_each(|channel| channel.tail().extend_from_slice(CONTINUE));
+                    return Step::Output;
+                }
+                Ok(Event::Head { wants_continue: false }) => {}
+                Ok(Event::Payload(_)) if client.discards_body => {}
+                Ok(Event::Payload(run)) => {
+                    let stored = client.body.push(client.connection.payload(run), &self.rules.spool);
+                    if let Err(error) = stored {
+                        self.refuse_storage(client, &error);
+                    }
+                }
+                Ok(Event::End) if client.discards_body => {
+                    client.discards_body = false;
+                    client.connection.respond(true);
+                }
+                Ok(Event::End) => return Step::Request,
+                Ok(Event::Closed) => client.stage = Stage::Closing,
+                Err(error) => self.refuse(client, error),
+            }
+        }
+        Step::NeedInput
+    }
+
+    /// Whether the body of the request whose head has just come is for the application to wait for.
+    fn gets_body_as_it_comes(&self, client: &Client) -> bool {
+        !self.rules.is_buffering && client.connection.request().has_body()
+    }
+
+    /// Deals with an event for a poller that calls nothing.
+    pub(super) fn on_event_and_queue(&mut self, ready: &Ready) {
+        match self.on_event(ready) {
+            Brought::Nothing => {}
+            Brought::Request(request) => self.queue(request),
+            Brought::Arrivals => self.queue_arrivals(),
+        }
+    }
+
+    /// Looks at all connections that have just come, and has their requests wait.
+    pub(super) fn queue_arrivals(&mut self) {
+        while let Some(request) = self.next_arrival() {
+            request.into_iter().for_each(|request| self.queue(request));
+        }
+    }
+
+    // Output.
+
+    /// Sends the responses that are finished.
+    pub(super) fn send_finished(&mut self) {
+        if self.finished.is_empty() {
+            return;
+        }
+        let mut leaving = std::mem::take(&mut self.leaving);
+        std::mem::swap(&mut leaving, &mut self.finished);
+        for token in leaving.drain(..) {
+            if let Some(client) = self.io.clients.take(token) {
+                self.send_or_close(token, client);
+            }
+        }
+        self.leaving = leaving;
+    }
+
+    /// Answers a request that is malformed or too large, and ends the connection.
+    fn refuse(&mut self, client: &mut Client, error: RequestError) {
+        log::debug!("refused a request from {}: {error}", PeerText(client.peer));
+        self.answer(client, error.status(), &error.to_string());
+    }
+
+    /// Answers a request whose body cannot be kept, and ends the connection.
+    pub(super) fn refuse_storage(&mut self, client: &mut Client, error: &std::io::Error) {
+        log::error!("no room for a request body in {}: {error}", self.rules.spool.folder.display());
+        client.body = Default::default();
+        self.answer(client, 507, "the request body cannot be stored");
+    }
+
+    /// Answers a request that nobody will serve, and ends the connection.
+    pub(super) fn refuse_unserved(&mut self, client: &mut Client) {
+        self.answer(client, 503, "no worker can serve the request");
+    }
+
+    fn answer(&mut self, client: &mut Client, status: u16, detail: &str) {
+        // What the request said about itself is not to be trusted: no keep-alive, and a body whatever the method.
+        let to = ResponseTo { is_head: false, version: Version::Http11, persists: false };
+        if let Some(channel) = &mut client.channel {
+            push_plain(status, detail, to, &self.date, channel.tail());
+        }
+        client.stage = Stage::ClosingLate;
+    }
+
+    // Deadlines.
+
+    /// Acts on the deadlines that have passed.
+    fn expire(&mut self) {
+        while let Some((token, kind)) = self.io.expired() {
+            let late = match kind {
+                Deadline::Head => RequestError::HeadTimeout,
+                Deadline::Body => RequestError::BodyTimeout,
+                Deadline::Idle | Deadline::Send | Deadline::Linger => {
+                    self.end_late(token);
+                    continue;
+                }
+            };
+            let Some(mut client) = self.io.clients.take(token) else { continue };
+            self.refuse(&mut client, late);
+            self.send_or_close(token, client);
+        }
+    }
+
+    /// Sends what a client is to get, as far as it takes it now.
+    pub(super) fn send_or_close(&mut self, token: Token, mut client: Box<Client>) {
+        match self.io.send(token, &mut client) {
+            Sent::All | Sent::Some | Sent::Nothing => self.io.settle(token, client),
+            Sent::Broken => self.io.close(token),
+        }
+    }
+
+    fn end_late(&mut self, token: Token) {
+        let is_in_call = self.io.clients.watch(token).is_some_and(|watch| watch.caller.is_some());
+        if is_in_call {
+            self.give_up_caller(token);
+        } else {
+            self.io.close(token);
+        }
+    }
+}
+
+pub(super) fn readable(token: Token) -> Ready {
+    Ready { token: token.to_bits(), readable: true, writable: false, ended: false }
+}
+
+/// RFC 9110 §15.2.1.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A peer in a log line.
+pub(super) struct PeerText(pub(super) Peer);
+
+impl std::fmt::Display for PeerText {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Peer::Tcp(address) => address.fmt(out),
+            Peer::Unix => out.write_str("a unix socket"),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! [`Crew`]: the threads of a worker. They are made before it accepts connections, and are gone before Python ends.
+
+use super::Plan;
+use super::app_thread::AppThread;
+use super::channel::{Outlet, ResponseRoom};
+use super::condemn::Patience;
+use super::engine::{Engine, Rules};
+use super::io::Io;
+use super::passing::Passing;
+use super::spool::SpoolSettings;
+use super::stacks::Stacks;
+use super::standby::Standby;
+use super::timeouts::Timeouts;
+use super::turn::Turn;
+use crate::http::Limits;
+use crate::log::access::AccessLog;
+use crate::net::{Listener, LocalAddress};
+use crate::settings::Settings;
+use crate::sys::poll::Poll;
+use crate::sys::process::ThreadStatus;
+use crate::sys::signal::{self, SelfPipe};
+use crate::wsgi::environ::ServerNames;
+use crate::wsgi::{Handler, Shared};
+use pyo3::prelude::*;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
+
+/// What the main thread of most programs has, and Python's own threads with it: deep recursion ends in a RecursionError
+/// before it ends the stack.
+const APP_STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// The standby needs little, but the thread-local variables of all loaded libraries have their place there too.
+const STANDBY_STACK_BYTES: usize = 512 * 1024;
+
+/// All that the threads of a worker need, before they run.
+pub(super) struct Crew<'w> {
+    turn: Turn<Engine<'w>>,
+    poll: Arc<Poll>,
+    /// For each application thread, the first of which is the main thread.
+    handlers: Vec<(Handler, Arc<Shared<Outlet>>)>,
+    statuses: Vec<OnceLock<ThreadStatus>>,
+}
+
+impl<'w> Crew<'w> {
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub(super) fn new(
+        py: Python<'_>,
+        plan: Plan<'w>,
+        index: u32,
+        signals: &'w SelfPipe,
+        application: &Py<PyAny>,
+        access_log: Option<AccessLog>,
+    ) -> Result<Self, String> {
+        let threads = plan.settings.threads as usize;
+        let exchanges = exchanges(plan.settings);
+        let logged_keys = access_log.as_ref().map_or_else(Vec::new, |log| log.environ_names().to_vec());
+        let names: Vec<ServerNames> =
+            plan.listeners.iter().map(|listener| server_names(listener, plan.settings)).collect();
+        let handlers = exchanges.iter().map(|exchange| {
+            let application = application.clone_ref(py);
+            let handler = Handler::new(py, application, &names, logged_keys.clone(), Arc::clone(exchange))?;
+            Ok::<_, PyErr>((handler, Arc::clone(exchange)))
+        });
+        let handlers = handlers.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let patience = Patience { timeout: plan.settings.timeout, stacks: Stacks::new(py) };
+        let made = Poll::new().map(Arc::new).and_then(|poll| {
+            let engine = engine(plan, index, signals, access_log, exchanges, patience, &poll)?;
+            Ok((Turn::new(engine, threads)?, poll))
+        });
+        let (turn, poll) = made.map_err(|error| format!("cannot poll: {error}"))?;
+        Ok(Self { turn, poll, handlers, statuses: (0..threads).map(|_| OnceLock::new()).collect() })
+    }
+
+    /// Serves until the worker is asked to stop and all requests in flight are answered. `ready` is called when
+    /// connections are about to be accepted.
+    ///
+    /// # Errors
+    /// Out of threads, or of what it takes to accept.
+    pub(super) fn run(mut self, py: Python<'_>, ready: impl FnOnce()) -> Result<(), String> {
+        let handlers = std::mem::take(&mut self.handlers);
+        let Self { turn, poll, statuses, .. } = &self;
+        thread::scope(|scope| {
+            let mut app_threads = handlers
+                .into_iter()
+                .enumerate()
+                .map(|(seat, (handler, exchange))| AppThread::new(seat, turn, Arc::clone(poll), handler, exchange));
+            let Some(mut main) = app_threads.next() else { return Ok(()) };
+            let mut running = Running { turn, threads: Vec::new() };
+            let started = running.start(scope, app_threads, statuses, Standby::new(turn, Arc::clone(poll), statuses));
+            let ran = started.and_then(|()| start_serving(turn, ready)).map(|()| main.run(py));
+            running.end(py);
+            turn.lock().work.flush_log();
+            ran
+        })
+    }
+}
+
+fn exchanges(settings: &Settings) -> Vec<Arc<Shared<Outlet>>> {
+    let room = Arc::new(ResponseRoom {
+        memory_max: settings.response_memory_max,
+        file_max: settings.response_file_max,
+        folder: settings.temporary_folder(),
+    });
+    (0..settings.threads).map(|_| Arc::new(Shared::new(Outlet::new(Arc::clone(&room))))).collect()
+}
+
+fn engine<'w>(
+    plan: Plan<'w>,
+    index: u32,
+    signals: &'w SelfPipe,
+    access_log: Option<AccessLog>,
+    exchanges: Vec<Arc<Shared<Outlet>>>,
+    patience: Patience,
+    poll: &Arc<Poll>,
+) -> io::Result<Engine<'w>> {
+    let settings = plan.settings;
+    let mut io = Io::new(plan.listeners, settings.worker_connections, Timeouts::new(settings), Arc::clone(poll));
+    let passing = plan.inboxes.map(|inboxes| Passing::new(inboxes, plan.scoreboard, index));
+    if let Some(passing) = &passing {
+        io.watch_inbox(passing.inbox())?;
+    }
+    let slot = plan.scoreboard.slot(index);
+    let mut engine = Engine::new(io, slot, signals, rules(settings), access_log, exchanges, patience)?;
+    engine.passing = passing;
+    Ok(engine)
+}
+
+fn start_serving(turn: &Turn<Engine<'_>>, ready: impl FnOnce()) -> Result<(), String> {
+    turn.lock().work.io.start_accepting().map_err(|error| format!("cannot poll the listeners: {error}"))?;
+    ready();
+    // What was sent to a worker that has died before this one was ready.
+    let work = &mut turn.lock().work;
+    work.adopts_orphans = true;
+    work.begin_batch();
+    work.end_batch();
+    Ok(())
+}
+
+/// The threads that were started.
+struct Running<'t, 'w, 's> {
+    turn: &'t Turn<Engine<'w>>,
+    threads: Vec<ScopedJoinHandle<'s, ()>>,
+}
+
+impl<'t, 'w, 's> Running<'t, 'w, 's>
+where
+    't: 's,
+    'w: 's,
+{
+    /// Starts all but the calling thread, which is Python's main thread and the first that calls the application.
+    fn start(
+        &mut self,
+        scope: &'s Scope<'s, '_>,
+        app_threads: impl Iterator<Item = AppThread<'t, 'w>>,
+        statuses: &'t [OnceLock<ThreadStatus>],
+        mut standby: Standby<'t, 'w>,
+    ) -> Result<(), String> {
+        note_status(&statuses[0]);
+        self.spawn(scope, "minicorn-stand".to_owned(), STANDBY_STACK_BYTES, move || standby.run())?;
+        for (mut app_thread, (index, status)) in app_threads.zip(statuses.iter().enumerate().skip(1)) {
+            let name = format!("minicorn-app-{}", index + 1);
+            self.spawn(scope, name.clone(), APP_STACK_BYTES, move || {
+                note_status(status);
+                Python::attach(|py| {
+                    name_thread(py, &name);
+                    app_thread.run(py);
+                });
+            })?;
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        scope: &'s Scope<'s, '_>,
+        name: String,
+        stack_bytes: usize,
+        run: impl FnOnce() + Send + 's,
+    ) -> Result<(), String> {
+        // Signals are for Python's main thread: a new thread inherits the mask, which is full meanwhile.
+        let spawned = signal::blocked(|| Builder::new().name(name).stack_size(stack_bytes).spawn_scoped(scope, run));
+        let thread = spawned.and_then(|spawned| spawned).map_err(|error| format!("cannot start a thread: {error}"))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Ends all of them, and waits for it. They may need Python to end.
+    fn end(self, py: Python<'_>) {
+        Engine::end(self.turn, &mut self.turn.lock());
+        py.detach(|| self.threads.into_iter().for_each(|thread| _ = thread.join()));
+    }
+}
+
+fn note_status(status: &OnceLock<ThreadStatus>) {
+    match ThreadStatus::of_current() {
+        Ok(found) => _ = status.set(found),
+        // The thread counts as one that waits then.
+        Err(error) => log::warn!("the threads of this worker cannot be looked at: {error}"),
+    }
+}
+
+/// What Python's logging shows of a thread that Python has not started is a dummy's name.
+fn name_thread(py: Python<'_>, name: &str) {
+    let named = py
+        .import("threading")
+        .and_then(|threading| threading.call_method0("current_thread"))
+        .and_then(|thread| thread.setattr("name", name));
+    if let Err(error) = named {
+        log::debug!("a thread has no name: {error}");
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        limits: Limits {
+            line_bytes_max: settings.limit_request_line,
+            field_bytes_max: settings.limit_request_field_size,
+            fields_max: settings.limit_request_fields,
+            body_bytes_max: settings.limit_request_body,
+        },
+        spool: SpoolSettings { memory_max: settings.body_memory_max, folder: settings.temporary_folder() },
+        is_keep_alive: !settings.keep_alive.is_zero(),
+        is_buffering: settings.request_buffering,
+        body_timeout: (!settings.body_timeout.is_zero()).then_some(settings.body_timeout),
+    }
+}
+
+fn server_names(listener: &Listener, settings: &Settings) -> ServerNames {
+    let (name, port) = match &listener.local {
+        LocalAddress::Tcp(address) => (Some(address.ip().to_string()), address.port().to_string()),
+        LocalAddress::Unix(_) => (None, "80".to_owned()),
+    };
+    ServerNames { name, port, is_multithread: settings.threads > 1, is_multiprocess: settings.workers > 1 }
+}
