@@ -10,7 +10,7 @@ VENV := $(CURDIR)/.venv
 # The build links the libpython of the environment that it will serve with.
 export PYO3_PYTHON := $(VENV)/bin/python
 
-.PHONY: help run build test check bench-check unit integration fuzz bench bench-quick pythons clean
+.PHONY: help run build test check bench-check unit loom integration fuzz bench bench-engine bench-quick soak pythons clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: build ## serve an example: make run [APP=examples.django_app:app] [WORKERS=
 build: .venv/ready ## build target/release/minicorn
 	cargo build --release --locked
 
-test: check bench-check unit integration ## every check: format, lints, unit, property and integration tests
+test: check bench-check unit loom integration ## every check: format, lints, unit, property, model and integration tests
 
 check: .venv/ready
 	cargo fmt --check
@@ -32,6 +32,11 @@ bench-check: .venv/ready
 
 unit: .venv/ready
 	cargo test --locked --lib --bins
+
+# A package of its own, which needs neither Python nor the server.
+loom: ## check the hand-off between threads in all its orders, under a minute
+	cd tests/loom && cargo fmt --check && cargo clippy --locked --release --all-targets -- -D warnings
+	cd tests/loom && cargo test --locked --release
 
 integration: .venv/ready
 	tests/needs.sh
@@ -55,6 +60,12 @@ fuzz: .venv/ready ## fuzz the request parser for 10 minutes: make fuzz [SECONDS=
 bench: build ## measure minicorn beside its peers, about 25 minutes
 	$(PYTHON) bench/bench.py $(BENCH)
 
+bench-engine: build ## measure what the worker engine promises, about 15 minutes
+	$(PYTHON) bench/engine.py $(BENCH)
+
+soak: build ## mixed load and killed workers for half an hour: make soak [BENCH="--minutes 5"]
+	$(PYTHON) bench/soak.py $(BENCH)
+
 bench-quick: build ## the same in 3 minutes
 	$(PYTHON) bench/bench.py --quick $(BENCH)
 
@@ -62,4 +73,4 @@ pythons: ## build with each CPython of PYTHONS="python3.10 python3.11 …", and 
 	tests/pythons.sh $(PYTHONS)
 
 clean: ## remove what was built and installed here
-	rm -rf target .venv bench/.venv bench/results
+	rm -rf target .venv bench/.venv bench/results tests/loom/target
