@@ -11,6 +11,7 @@ need unshare util-linux
 need prlimit util-linux
 need taskset util-linux
 need setpriv util-linux
+need mount mount
 need script bsdutils
 [ ${#packages[@]} -eq 0 ] && exit 0
 

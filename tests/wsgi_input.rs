@@ -2,9 +2,9 @@
 
 use crate::harness::{Server, each, portable};
 
-const BODY: &str = "line one\nline two\nrest";
+pub const BODY: &str = "line one\nline two\nrest";
 
-const CALLS: &[(&str, &str)] = &[
+pub const CALLS: &[(&str, &str)] = &[
     ("i.read()", r"b'line one\nline two\nrest'"),
     ("i.read(-1)", r"b'line one\nline two\nrest'"),
     ("i.read(None)", r"b'line one\nline two\nrest'"),
@@ -25,6 +25,9 @@ const CALLS: &[(&str, &str)] = &[
     ("i.readlines(None)", r"[b'line one\n', b'line two\n', b'rest']"),
     ("i.readlines(0)", r"[b'line one\n', b'line two\n', b'rest']"),
     ("i.readlines(5)", r"[b'line one\n']"),
+    // As `open(…, "rb").readlines(9)`: until the hint is exceeded.
+    ("i.readlines(8)", r"[b'line one\n']"),
+    ("i.readlines(9)", r"[b'line one\n', b'line two\n']"),
     ("i.readlines(10)", r"[b'line one\n', b'line two\n']"),
     ("i.readlines(1000)", r"[b'line one\n', b'line two\n', b'rest']"),
     ("list(i)", r"[b'line one\n', b'line two\n', b'rest']"),
@@ -42,7 +45,7 @@ const CALLS_WITHOUT_BODY: &[(&str, &str)] = &[
     ("[i.read(), i.readline(), i.read(1)]", "[b'', b'', b'']"),
 ];
 
-fn check(server: &Server, cases: &[(&str, &str)], head: &str, body: &str) {
+pub fn check(server: &Server, cases: &[(&str, &str)], head: &str, body: &str) {
     // What follows on the connection must never be seen by the app.
     let next = "GET / HTTP/1.1\r\nHost: a\r\nX-Call: 'next'\r\n\r\n";
     each(

@@ -2,11 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt};
 
 use super::response::{Framing, Response};
 use super::server::Address;
@@ -39,12 +41,43 @@ impl Client {
             Address::Tcp(address) => TcpStream::connect_timeout(address, DEADLINE)?,
             Address::Unix(path) => TcpStream::from(OwnedFd::from(UnixStream::connect(path)?)),
         };
-        if matches!(address, Address::Tcp(_)) {
+        Client::over(stream, matches!(address, Address::Tcp(_)))
+    }
+
+    /// One whose kernel takes little ahead of what is read here, so that the server notices early who does not read.
+    #[track_caller]
+    pub fn connect_with_little_room(address: &Address) -> Client {
+        let Address::Tcp(address) = address else { panic!("{address} is not TCP") };
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+        // Before it connects, since the window is agreed on then. With room for less than a segment of
+        // the loopback interface, the kernel would send nothing until its timer of a fifth of a second.
+        setsockopt(&socket, sockopt::RcvBuf, &65_536).expect("SO_RCVBUF");
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(*address)).expect("connecting");
+        Client::over(TcpStream::from(socket), true).expect("options of a socket")
+    }
+
+    fn over(stream: TcpStream, is_tcp: bool) -> io::Result<Client> {
+        if is_tcp {
             stream.set_nodelay(true)?;
         }
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         Ok(Client { stream, buffer: Vec::new(), start: 0 })
+    }
+
+    /// Whether all that was sent has been taken from the server's socket, by its line in /proc/net/tcp.
+    #[track_caller]
+    pub fn has_been_read(&self) -> bool {
+        let server = format!(":{:04X}", self.stream.peer_addr().expect("a TCP socket").port());
+        let client = format!(":{:04X}", self.local_port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc is mounted");
+        let line = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).find(|fields| {
+            fields.get(1).is_some_and(|local| local.ends_with(&server))
+                && fields.get(2).is_some_and(|remote| remote.ends_with(&client))
+        });
+        let fields = line.expect("the server's end of this connection");
+        fields[4].split_once(':').is_some_and(|(_, unread)| unread == "00000000")
     }
 
     pub fn local_port(&self) -> u16 {
@@ -60,6 +93,12 @@ impl Client {
     /// For what the server may refuse to read to its end.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Sends from another thread: what the server reads only after it has been read from.
+    pub fn send_behind(&self, bytes: Vec<u8>) -> JoinHandle<io::Result<()>> {
+        let mut stream = self.stream.try_clone().expect("another descriptor");
+        std::thread::spawn(move || stream.write_all(&bytes))
     }
 
     /// Tells the server that no more will be sent, and goes on reading.
@@ -85,6 +124,17 @@ impl Client {
         self.send(request).receive_for(&method)
     }
 
+    /// Sends a request and reads its response, or none if the connection has ended or ends without a byte of it.
+    #[track_caller]
+    pub fn ask_or_end(&mut self, request: impl AsRef<[u8]>) -> Option<Response> {
+        // What cannot be sent is what the end is told by.
+        let _ = self.try_send(&request);
+        if self.unread().is_empty() && self.fill().is_err() {
+            return None;
+        }
+        Some(self.receive_for(&method_of(request.as_ref())))
+    }
+
     /// Reads one response to a request whose method allows a body in it.
     #[track_caller]
     pub fn receive(&mut self) -> Response {
@@ -93,7 +143,13 @@ impl Client {
 
     #[track_caller]
     pub fn receive_for(&mut self, method: &str) -> Response {
-        let mut response = self.receive_head(method);
+        let response = self.receive_head(method);
+        self.receive_rest(response)
+    }
+
+    /// Reads the body of a response whose head has been read.
+    #[track_caller]
+    pub fn receive_rest(&mut self, mut response: Response) -> Response {
         if self.read_body(&mut response).is_err() {
             panic!("the response was cut: {response:?}");
         }
@@ -136,9 +192,39 @@ impl Client {
     /// Reads a `100 Continue` and nothing after it.
     #[track_caller]
     pub fn receive_continue(&mut self) {
-        let head = self.read_head().unwrap_or_else(|_| panic!("the connection ended before a 100"));
-        assert_eq!(Response::parse_head(&head, "GET").status, 100);
+        self.receive_interim(100);
         assert_eq!(self.unread(), b"", "something follows the 100 Continue before the body was sent");
+    }
+
+    /// Reads an interim response of this status.
+    #[track_caller]
+    pub fn receive_interim(&mut self, status: u16) -> Response {
+        let head = self.read_head().unwrap_or_else(|_| panic!("the connection ended before a {status}"));
+        let response = Response::parse_head(&head, "GET");
+        assert_eq!(response.status, status);
+        response
+    }
+
+    /// Whether nothing has come that was not read, not even the end.
+    pub fn is_quiet(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("an open socket");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("an open socket");
+        self.unread().is_empty() && peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Checks that for this long nothing comes, not even the end.
+    #[track_caller]
+    pub fn expect_silence(&mut self, time: Duration) {
+        assert_eq!(String::from_utf8_lossy(self.unread()), "");
+        self.stream.set_read_timeout(Some(time)).expect("a timeout above zero");
+        let mut piece = [0; 1024];
+        match self.stream.read(&mut piece) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(count) => panic!("came instead of silence: {:?}", String::from_utf8_lossy(&piece[..count])),
+            Err(error) => panic!("reading: {error}"),
+        }
+        self.stream.set_read_timeout(Some(DEADLINE)).expect("a timeout above zero");
     }
 
     /// Reads the next chunk of a chunked body.
@@ -166,6 +252,13 @@ impl Client {
         assert_eq!(end, Ended::InOrder);
         let unread = String::from_utf8_lossy(self.unread()).into_owned();
         assert_eq!(unread, "", "more than expected came before the end");
+    }
+
+    /// Reads all that comes until the connection ends, in whatever way.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        while self.fill().is_ok() {}
+        self.start = self.buffer.len();
+        self.buffer.clone()
     }
 
     /// Ends sending and reads whatever comes, however wrong.

@@ -3,10 +3,12 @@
 //! What minicorn should do is not said here: the cases say it, ten lines each.
 
 pub mod client;
+pub mod gate;
 pub mod process;
 pub mod program;
 pub mod response;
 pub mod server;
+pub mod tmpfs;
 pub mod wait;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use client::Client;
+pub use gate::{Gate, Held};
 pub use program::Program;
 pub use response::{Framing, Response};
 pub use server::{Address, Server, portable, serve};
-pub use wait::{wait_for, wait_until};
+pub use tmpfs::Tmpfs;
+pub use wait::{SetAtEnd, wait_for, wait_until};
 
 /// The root of the project, where the tests start the program so that `examples` and `tests` can be imported.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -32,6 +36,14 @@ pub fn virtual_environment() -> PathBuf {
 /// What a text looks like when its numbers do not matter: every digit is a 0.
 pub fn shape(text: &str) -> String {
     text.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect()
+}
+
+/// The bytes that `big.py` answers: big-endian numbers that tell their place, so that a piece left out shows.
+pub fn pattern(length: usize) -> Vec<u8> {
+    let words = 0..u32::try_from(length / 4 + 1).expect("less than 16 GB");
+    let mut bytes: Vec<u8> = words.flat_map(u32::to_be_bytes).collect();
+    bytes.truncate(length);
+    bytes
 }
 
 /// Runs every case of a table and names all that failed, not only the first.

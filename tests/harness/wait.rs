@@ -1,5 +1,6 @@
 //! Waiting for something to become true: polled to a deadline, never slept for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for a loaded machine; no test that passes waits for it.
@@ -16,6 +17,15 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         }
         assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Tells the threads of a test that it is over, also when it panics: a scope waits for them in either case.
+pub struct SetAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
