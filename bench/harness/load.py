@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.environment import BENCH
-from harness.workloads import Workload
 
 WRK_GRACE_SECONDS = 15
 
@@ -33,11 +32,11 @@ class Load:
         return self.requests / self.seconds
 
 
-def run_wrk(port: int, workload: Workload, seconds: int, core: int, request_file: Path) -> Load:
-    """Loads the server for `seconds` from one thread pinned to `core`."""
-    request_file.write_bytes(workload.request)
-    load = ["wrk", "-t1", f"-c{workload.connections}", f"-d{seconds}s", "--latency", "-s", str(BENCH / "wrk.lua")]
-    command = ["taskset", "-c", str(core), *load, f"http://127.0.0.1:{port}/", "--", str(request_file)]
+def run_wrk(port: int, request: bytes, connections: int, seconds: int, cores: str, request_file: Path) -> Load:
+    """Loads the server for `seconds` with this request, from one thread on whichever of `cores` it is given."""
+    request_file.write_bytes(request)
+    load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(BENCH / "wrk.lua")]
+    command = ["taskset", "-c", cores, *load, f"http://127.0.0.1:{port}/", "--", str(request_file)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + WRK_GRACE_SECONDS)
     except subprocess.TimeoutExpired as error:

@@ -158,13 +158,19 @@ def passes_check(contender: Contender, workload: Workload) -> bool:
     return True
 
 
+def load_once(process: ServerProcess, workload: Workload, plan: Plan) -> Load:
+    """One run of wrk, pinned to the core that is for the load."""
+    cores, file = str(plan.load_core), plan.folder / "request"
+    return run_wrk(process.port, workload.request, workload.connections, plan.seconds, cores, file)
+
+
 def take_turn(contender: Contender, workload: Workload, plan: Plan) -> None:
     """One round for one server."""
     process = contender.process
     time.sleep(SETTLE_SECONDS)
     before = process.cpu_ns()
     try:
-        load = run_wrk(process.port, workload, plan.seconds, plan.load_core, plan.folder / "request")
+        load = load_once(process, workload, plan)
     except LoadFailed as error:
         contender.cell.flaws.append(str(error))
         return
@@ -242,7 +248,7 @@ def measure_footprints(servers: list[Server], plan: Plan) -> dict[str, Footprint
                 with start(server, hello, plan) as process:
                     times[server.name].append(first_response_ms(process, hello))
                     if number == plan.starts - 1:
-                        run_wrk(process.port, hello, plan.seconds, plan.load_core, plan.folder / "request")
+                        load_once(process, hello, plan)
                         footprint.memory = process.memory()
             except Wrong as error:
                 footprint.fails = str(error)
