@@ -10,6 +10,7 @@ pub mod cpus;
 pub mod environment;
 pub mod fd_passing;
 pub mod file;
+pub mod memory;
 pub mod output;
 pub mod poll;
 pub mod process;

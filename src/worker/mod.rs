@@ -29,8 +29,8 @@ use crate::log::access::AccessLog;
 use crate::net::Listener;
 use crate::scoreboard::{Scoreboard, State};
 use crate::settings::Settings;
-use crate::sys::environment;
 use crate::sys::signal::{self, SelfPipe, Signal};
+use crate::sys::{environment, memory};
 use crate::wsgi::app;
 use crate::wsgi::interpreter::{self, Interpreter};
 use pyo3::prelude::*;
@@ -127,6 +127,7 @@ fn boot_and_serve(plan: Plan<'_>, index: u32, access_log: Option<AccessLog>) -> 
 /// All that a child drops or sets anew. The master's handlers, self-pipe and mask go with the fork itself; Python
 /// brings the rest of its state with it, since it starts after the fork.
 fn reset_inherited() -> std::io::Result<SelfPipe> {
+    memory::limit_retention();
     signal::reset_others()?;
     signal::ignore_broken_pipes()?;
     // The master decides when a worker stops: ctrl-C reaches the whole process group, and `pkill -HUP minicorn` all
