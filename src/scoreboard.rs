@@ -368,16 +368,6 @@ impl Slot<'_> {
         self.sequence.store((self.sequence.load(Relaxed) + 2) & !1, Relaxed);
     }
 
-    /// The application is about to be called.
-    pub fn enter_call(self) {
-        increment(self.sequence);
-    }
-
-    /// The application has returned, its iterable is closed.
-    pub fn leave_call(self) {
-        increment(self.sequence);
-    }
-
     /// One more request answered.
     pub fn count_request(self) {
         increment(self.requests);

@@ -24,9 +24,8 @@ fn a_slot_tells_what_its_worker_told() {
         slot.set_state(state);
         assert_eq!(slot.state(), state);
     }
-    slot.enter_call();
-    slot.leave_call();
-    slot.enter_call();
+    slot.beat_busy();
+    slot.beat_busy();
     slot.count_request();
     slot.set_connections(3);
     slot.set_queued(5);
@@ -38,7 +37,7 @@ fn a_slot_tells_what_its_worker_told() {
 fn slots_are_apart() {
     let board = Scoreboard::new(2).unwrap();
     let (one, other) = (board.slot(0), board.slot(1));
-    one.enter_call();
+    one.beat_busy();
     one.set_state(State::Ready);
     one.set_idle();
     one.set_queued(1);
@@ -54,7 +53,7 @@ fn a_prepared_slot_remembers_nothing_but_its_inbox() {
     let board = Scoreboard::new(1).unwrap();
     let slot = board.slot(0);
     slot.assign(Pid::from_raw(1));
-    slot.enter_call();
+    slot.beat_busy();
     slot.count_request();
     slot.set_connections(9);
     slot.set_queued(2);

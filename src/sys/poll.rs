@@ -15,8 +15,6 @@ pub enum Interest {
     Read,
     /// Room to write.
     Write,
-    /// Both.
-    Both,
     /// A listener that other processes poll too: a connection wakes as few of them as possible. Cannot be modified.
     Accept,
 }
@@ -27,7 +25,6 @@ impl Interest {
             Self::None => EpollFlags::empty(),
             Self::Read => EpollFlags::EPOLLIN,
             Self::Write => EpollFlags::EPOLLOUT,
-            Self::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
             Self::Accept => EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE,
         }
     }

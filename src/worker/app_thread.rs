@@ -289,7 +289,7 @@ impl<'t, 'w> AppThread<'t, 'w> {
         let arriving = arriving.map(|channel| Arc::clone(&channel.stream));
         self.open_exchange(&mut desk, client);
         let arriving = arriving
-            .map(|stream| Arriving::begin(client, &stream, Arc::clone(&self.exchange), desk.work.rules.clone()));
+            .map(|stream| Arriving::begin(client, &stream, Arc::clone(&self.exchange), Arc::clone(&desk.work.rules)));
         desk.work.begin_call(token, self.seat);
         self.turn.hand_on(&mut desk, self.seat);
         drop(desk);
@@ -299,7 +299,8 @@ impl<'t, 'w> AppThread<'t, 'w> {
             Some(arriving) => {
                 let body = Body::Arriving(Arc::clone(&arriving.body) as _);
                 let outcome = self.handle(py, client, Some(&arriving.request), body);
-                arriving.end(client);
+                // A thread that the application has left behind may be reading, and have the body until it is done.
+                py.detach(|| arriving.end(client));
                 outcome
             }
         };

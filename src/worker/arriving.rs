@@ -19,7 +19,7 @@ pub(super) struct Arriving {
     /// Not held: an application that keeps its environ must not keep the connection open.
     stream: Weak<Stream>,
     exchange: Arc<Shared<Outlet>>,
-    rules: Rules,
+    rules: Arc<Rules>,
     /// Payload that has been decoded and not read.
     pending: Range<usize>,
     /// Whether the client waits for a `100 Continue` before it sends anything.
@@ -39,7 +39,7 @@ impl Arriving {
         client: &mut Client,
         stream: &Arc<Stream>,
         exchange: Arc<Shared<Outlet>>,
-        rules: Rules,
+        rules: Arc<Rules>,
     ) -> ArrivingRequest {
         let connection = std::mem::take(&mut client.connection);
         let request = connection.owned_request();

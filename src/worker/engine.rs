@@ -12,15 +12,13 @@ use super::spool::SpoolSettings;
 use super::turn::{Desk, Turn};
 use crate::http::connection::Phase;
 use crate::http::date::DateLines;
-use crate::http::response::{ResponseTo, push_plain};
-use crate::http::{Event, Limits, RequestError, Version};
+use crate::http::{Event, Limits, RequestError};
 use crate::log::access::AccessLog;
 use crate::scoreboard::Slot;
 use crate::sys::clock;
 use crate::sys::poll::Ready;
 use crate::sys::shared::Doorbell;
 use crate::sys::signal::{SelfPipe, Signal};
-use crate::sys::socket::Peer;
 use crate::wsgi::Shared;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -31,7 +29,7 @@ pub(super) struct Engine<'w> {
     pub(super) io: Io<'w>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) slot: Slot<'w>,
-    pub(super) rules: Rules,
+    pub(super) rules: Arc<Rules>,
     /// The responses that are being made, one for each application thread.
     pub(super) exchanges: Vec<Arc<Shared<Outlet>>>,
     pub(super) patience: Patience,
@@ -42,7 +40,8 @@ pub(super) struct Engine<'w> {
     signals: &'w SelfPipe,
     /// Ends the sleep of the poller.
     bell: Doorbell,
-    date: DateLines,
+    /// The Date of the answers that are the server's own.
+    pub(super) date: DateLines,
     seconds: u64,
     /// The other workers, if connections may move.
     pub(super) passing: Option<Passing<'w>>,
@@ -70,7 +69,7 @@ pub(super) struct Engine<'w> {
 }
 
 /// What the settings say about requests.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Rules {
     pub(super) limits: Limits,
     pub(super) spool: SpoolSettings,
@@ -123,7 +122,7 @@ impl<'w> Engine<'w> {
             io,
             access_log,
             slot,
-            rules,
+            rules: Arc::new(rules),
             patience,
             is_condemned: false,
             callers: vec![None; exchanges.len()],
@@ -453,33 +452,6 @@ impl<'w> Engine<'w> {
         self.leaving = leaving;
     }
 
-    /// Answers a request that is malformed or too large, and ends the connection.
-    fn refuse(&mut self, client: &mut Client, error: RequestError) {
-        log::debug!("refused a request from {}: {error}", PeerText(client.peer));
-        self.answer(client, error.status(), &error.to_string());
-    }
-
-    /// Answers a request whose body cannot be kept, and ends the connection.
-    pub(super) fn refuse_storage(&mut self, client: &mut Client, error: &std::io::Error) {
-        log::error!("no room for a request body in {}: {error}", self.rules.spool.folder.display());
-        client.body = Default::default();
-        self.answer(client, 507, "the request body cannot be stored");
-    }
-
-    /// Answers a request that nobody will serve, and ends the connection.
-    pub(super) fn refuse_unserved(&mut self, client: &mut Client) {
-        self.answer(client, 503, "no worker can serve the request");
-    }
-
-    fn answer(&mut self, client: &mut Client, status: u16, detail: &str) {
-        // What the request said about itself is not to be trusted: no keep-alive, and a body whatever the method.
-        let to = ResponseTo { is_head: false, version: Version::Http11, persists: false };
-        if let Some(channel) = &mut client.channel {
-            push_plain(status, detail, to, &self.date, channel.tail());
-        }
-        client.stage = Stage::ClosingLate;
-    }
-
     // Deadlines.
 
     /// Acts on the deadlines that have passed.
@@ -523,15 +495,3 @@ pub(super) fn readable(token: Token) -> Ready {
 
 /// RFC 9110 §15.2.1.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// A peer in a log line.
-pub(super) struct PeerText(pub(super) Peer);
-
-impl std::fmt::Display for PeerText {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Peer::Tcp(address) => address.fmt(out),
-            Peer::Unix => out.write_str("a unix socket"),
-        }
-    }
-}

@@ -426,9 +426,6 @@ impl<'w> Io<'w> {
             (Some(Interest::Read), Some(_)) => {
                 ask(&self.poll, watch, token, Interest::None).map_or(watch.interest, |()| Some(Interest::None))
             }
-            (Some(Interest::Both), Some(_)) => {
-                ask(&self.poll, watch, token, Interest::Write).map_or(watch.interest, |()| Some(Interest::Write))
-            }
             // Room that nothing waits for: all was sent before the request came to wait.
             (Some(Interest::Write), Some(_)) if !ready.readable => {
                 ask(&self.poll, watch, token, Interest::None).map_or(watch.interest, |()| Some(Interest::None))

@@ -14,6 +14,7 @@ mod io;
 mod leaving;
 mod passing;
 mod queue;
+mod refusal;
 mod spool;
 mod stacks;
 mod standby;
