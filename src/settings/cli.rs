@@ -12,7 +12,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use super::values::{self, LogLevel, Variable, Workers};
-use super::{BindAddress, LogTarget};
+use super::{BindAddress, LogTarget, ReloadEngine};
 
 /// The definition, ready to parse with or to be walked.
 pub(super) fn command() -> clap::Command {
@@ -47,7 +47,8 @@ pub(super) struct Cli {
     #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Application", value_parser = values::variable)]
     pub(super) env: Vec<Variable>,
 
-    /// Listen here: HOST, HOST:PORT, :PORT, [IPV6]:PORT or unix:PATH; repeatable; wins over --host and --port
+    /// Listen here: HOST, HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH, unix:@NAME (abstract) or fd://N (inherited);
+    /// repeatable; wins over --host and --port
     #[arg(short, long, value_name = "ADDRESS", help_heading = "Listening", value_parser = values::bind_address)]
     pub(super) bind: Vec<BindAddress>,
 
@@ -65,6 +66,11 @@ pub(super) struct Cli {
     #[arg(long, value_name = "N", help_heading = "Listening", default_value = "2048",
           value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) backlog: u32,
+
+    /// Set SO_REUSEPORT, so that another server may listen on the same port
+    #[arg(long, value_name = "BOOL", help_heading = "Listening", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) reuse_port: bool,
 
     /// Worker processes; auto = as many as the CPUs this process may use. WEB_CONCURRENCY changes the default
     #[arg(short, long, value_name = "N|auto", help_heading = "Workers", default_value = "1",
@@ -87,6 +93,32 @@ pub(super) struct Cli {
           default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub(super) no_passing: bool,
 
+    /// Import the application once, in a process from which the workers are forked: saves memory, and time when a worker
+    /// is replaced
+    #[arg(long, value_name = "BOOL", help_heading = "Workers", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) preload: bool,
+
+    /// Replace a worker that has answered about so many requests; 0 = never
+    #[arg(long, value_name = "N", help_heading = "Recycling", default_value = "0", value_parser = values::count,
+          allow_negative_numbers = true)]
+    pub(super) max_requests: u32,
+
+    /// Add a random number of requests up to this to --max-requests, for each worker another one
+    #[arg(long, value_name = "N", help_heading = "Recycling", default_value = "0", value_parser = values::count,
+          allow_negative_numbers = true)]
+    pub(super) max_requests_jitter: u32,
+
+    /// Replace a worker that has served for so long; 0 = never
+    #[arg(long, value_name = "SECONDS", help_heading = "Recycling", default_value = "0",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) max_worker_lifetime: Duration,
+
+    /// Replace a worker that has more memory in RAM than this; K, M and G count in 1024s; 0 = never
+    #[arg(long, value_name = "BYTES", help_heading = "Recycling", default_value = "0", value_parser = values::size,
+          allow_negative_numbers = true)]
+    pub(super) max_worker_rss: u64,
+
     /// Replace a worker whose application works longer than this on one request; 0 = never
     #[arg(short, long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "30",
           value_parser = values::seconds, allow_negative_numbers = true)]
@@ -96,6 +128,17 @@ pub(super) struct Cli {
     #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "30",
           value_parser = values::seconds, allow_negative_numbers = true)]
     pub(super) graceful_timeout: Duration,
+
+    /// Time for a worker to import the application; after it the worker is killed, and its stacks are logged; 0 = no
+    /// limit
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "60",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) boot_timeout: Duration,
+
+    /// Go on serving for so long after SIGTERM, for load balancers that hear of it late
+    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "0",
+          value_parser = values::seconds, allow_negative_numbers = true)]
+    pub(super) shutdown_delay: Duration,
 
     /// Close a connection that has been idle for this long; 0 = after each response
     #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "75",
@@ -170,6 +213,51 @@ pub(super) struct Cli {
     /// Directories to put at the front of sys.path, separated by commas
     #[arg(long, value_name = "DIR,DIR", help_heading = "Python")]
     pub(super) pythonpath: Option<OsString>,
+
+    /// Run in the background: the command returns when the server serves, or fails as it does
+    #[arg(short = 'D', long, value_name = "BOOL", help_heading = "Process", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) daemon: bool,
+
+    /// Write the process id of the master to this file
+    #[arg(short, long, value_name = "FILE", help_heading = "Process")]
+    pub(super) pid: Option<PathBuf>,
+
+    /// Run the workers as this user, a name or a number
+    #[arg(short, long, value_name = "USER", help_heading = "Process", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) user: Option<String>,
+
+    /// Run the workers as this group, a name or a number; without it, the group of --user
+    #[arg(short, long, value_name = "GROUP", help_heading = "Process", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) group: Option<String>,
+
+    /// Give the workers all groups that --user is a member of, instead of its group alone
+    #[arg(long, value_name = "BOOL", help_heading = "Process", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) initgroups: bool,
+
+    /// Permission bits that files of the server and the application do not get, as in 027 or 0o27
+    #[arg(short = 'm', long, value_name = "MASK", help_heading = "Process", default_value = "0",
+          value_parser = values::umask, allow_negative_numbers = true)]
+    pub(super) umask: u32,
+
+    /// Name in the titles of the processes, instead of the application's
+    #[arg(short = 'n', long, value_name = "NAME", help_heading = "Process",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(super) proc_name: Option<String>,
+
+    /// Reload when a file of the application changes
+    #[arg(long, value_name = "BOOL", help_heading = "Development", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) reload: bool,
+
+    /// Reload when this file changes, too; repeatable
+    #[arg(long, value_name = "FILE", help_heading = "Development")]
+    pub(super) reload_extra_file: Vec<PathBuf>,
+
+    /// How --reload finds changes
+    #[arg(long, value_name = "ENGINE", help_heading = "Development", default_value = "auto", value_enum)]
+    pub(super) reload_engine: ReloadEngine,
 
     /// Least severe messages the error log keeps
     #[arg(
@@ -258,8 +346,20 @@ mod tests {
                 seen.push(heading);
             }
         }
-        let all =
-            ["Application", "Listening", "Workers", "Timeouts", "Limits", "Buffers", "Python", "Logging", "Checks"];
+        let all = [
+            "Application",
+            "Listening",
+            "Workers",
+            "Recycling",
+            "Timeouts",
+            "Limits",
+            "Buffers",
+            "Python",
+            "Process",
+            "Development",
+            "Logging",
+            "Checks",
+        ];
         assert_eq!(seen, all);
     }
 

@@ -29,6 +29,13 @@ impl SettingsError {
         }
     }
 
+    /// The first sentence of it, for a log.
+    pub fn sentence(&self) -> String {
+        let text = self.text();
+        let line = text.lines().next().unwrap_or_default();
+        line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    }
+
     /// An error, for standard error; otherwise an answer, for standard output.
     pub fn is_error(&self) -> bool {
         match &self.0 {

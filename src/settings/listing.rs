@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{LogTarget, Settings};
+use super::{LogTarget, ReloadEngine, Settings};
 
 impl Settings {
     /// One line per setting; a list has one line per item, and an unset one has nothing behind the `=`.
@@ -24,21 +24,29 @@ impl Settings {
 
     /// Names and values. The fields are taken apart by name so that a new one cannot be forgotten; a test holds the
     /// names and their order against the definition.
-    fn rows(&self) -> [(&'static str, Vec<String>); 30] {
+    fn rows(&self) -> [(&'static str, Vec<String>); 48] {
         let Settings {
             app,
             bind,
             workers,
             threads,
             passing,
+            preload,
+            max_requests,
+            max_requests_jitter,
+            max_worker_lifetime,
+            max_worker_rss,
             timeout,
             graceful_timeout,
+            boot_timeout,
+            shutdown_delay,
             keep_alive,
             header_timeout,
             body_timeout,
             send_timeout,
             worker_connections,
             backlog,
+            reuse_port,
             limit_request_line,
             limit_request_fields,
             limit_request_field_size,
@@ -52,6 +60,16 @@ impl Settings {
             pythonpath,
             env,
             python,
+            daemon,
+            pid_file,
+            user,
+            group,
+            initgroups,
+            umask,
+            proc_name,
+            reload,
+            reload_extra_files,
+            reload_engine,
             log_level,
             error_log,
             access_log,
@@ -66,12 +84,20 @@ impl Settings {
             ("env", env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             ("bind", bind.iter().map(|address| address.argument()).collect()),
             ("backlog", vec![backlog.to_string()]),
+            ("reuse-port", vec![reuse_port.to_string()]),
             ("workers", vec![workers.to_string()]),
             ("worker-connections", vec![worker_connections.to_string()]),
             ("threads", vec![threads.to_string()]),
             ("no-passing", vec![(!passing).to_string()]),
+            ("preload", vec![preload.to_string()]),
+            ("max-requests", vec![max_requests.to_string()]),
+            ("max-requests-jitter", vec![max_requests_jitter.to_string()]),
+            ("max-worker-lifetime", vec![seconds(*max_worker_lifetime)]),
+            ("max-worker-rss", vec![max_worker_rss.to_string()]),
             ("timeout", vec![seconds(*timeout)]),
             ("graceful-timeout", vec![seconds(*graceful_timeout)]),
+            ("boot-timeout", vec![seconds(*boot_timeout)]),
+            ("shutdown-delay", vec![seconds(*shutdown_delay)]),
             ("keep-alive", vec![seconds(*keep_alive)]),
             ("header-timeout", vec![seconds(*header_timeout)]),
             ("body-timeout", vec![seconds(*body_timeout)]),
@@ -87,11 +113,29 @@ impl Settings {
             ("tmp-upload-dir", tmp_upload_dir.iter().map(path).collect()),
             ("python", python.iter().map(path).collect()),
             ("pythonpath", if pythonpath.is_empty() { vec![] } else { vec![joined(pythonpath)] }),
+            ("daemon", vec![daemon.to_string()]),
+            ("pid", pid_file.iter().map(path).collect()),
+            ("user", user.iter().cloned().collect()),
+            ("group", group.iter().cloned().collect()),
+            ("initgroups", vec![initgroups.to_string()]),
+            ("umask", vec![format!("0o{umask:o}")]),
+            ("proc-name", vec![proc_name.clone()]),
+            ("reload", vec![reload.to_string()]),
+            ("reload-extra-file", reload_extra_files.iter().map(path).collect()),
+            ("reload-engine", vec![engine(*reload_engine).to_owned()]),
             ("log-level", vec![level(*log_level).to_owned()]),
             ("error-logfile", vec![log_target(error_log)]),
             ("access-logfile", vec![log_target(access_log)]),
             ("access-logformat", vec![access_log_format.clone()]),
         ]
+    }
+}
+
+fn engine(engine: ReloadEngine) -> &'static str {
+    match engine {
+        ReloadEngine::Auto => "auto",
+        ReloadEngine::Inotify => "inotify",
+        ReloadEngine::Poll => "poll",
     }
 }
 

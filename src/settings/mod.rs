@@ -37,10 +37,24 @@ pub struct Settings {
     pub threads: u32,
     /// Whether connections may move from a busy worker to an idle one.
     pub passing: bool,
+    /// Whether the app is imported once, by a process that forks the workers.
+    pub preload: bool,
+    /// Requests after which a worker is replaced; zero: never.
+    pub max_requests: u32,
+    /// Most requests that chance adds to them.
+    pub max_requests_jitter: u32,
+    /// Time after which a worker is replaced; zero: never.
+    pub max_worker_lifetime: Duration,
+    /// Bytes in RAM above which a worker is replaced; zero: never.
+    pub max_worker_rss: u64,
     /// Longest time of the app on one request; zero: no limit.
     pub timeout: Duration,
     /// Time for requests in flight when stopping; zero: none.
     pub graceful_timeout: Duration,
+    /// From the fork of a worker until it is ready; zero: no limit.
+    pub boot_timeout: Duration,
+    /// From SIGTERM until the server begins to stop.
+    pub shutdown_delay: Duration,
     /// Longest idle time of a connection; zero: close after each response.
     pub keep_alive: Duration,
     /// Longest time for a request head, from its first byte; zero: no limit.
@@ -53,6 +67,8 @@ pub struct Settings {
     pub worker_connections: usize,
     /// For listen(2); at least one.
     pub backlog: u32,
+    /// Whether others may listen on the same ports.
+    pub reuse_port: bool,
     /// Bytes, between 1 and 8190.
     pub limit_request_line: usize,
     /// Header fields, between 1 and 32768.
@@ -79,6 +95,26 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// The Python or virtual environment asked for; `None`: look for one.
     pub python: Option<PathBuf>,
+    /// Whether the server leaves its terminal.
+    pub daemon: bool,
+    /// Where the process id of the master is written.
+    pub pid_file: Option<PathBuf>,
+    /// Name or number of the workers' user; not looked up.
+    pub user: Option<String>,
+    /// Name or number of the workers' group; not looked up.
+    pub group: Option<String>,
+    /// Whether the workers get all groups of their user.
+    pub initgroups: bool,
+    /// For umask(2).
+    pub umask: u32,
+    /// What the processes are called in their titles.
+    pub proc_name: String,
+    /// Whether a changed file of the app has the server reload.
+    pub reload: bool,
+    /// Further files that do.
+    pub reload_extra_files: Vec<PathBuf>,
+    /// How changes are found.
+    pub reload_engine: ReloadEngine,
     /// Least severe level of the error log.
     pub log_level: log::LevelFilter,
     /// Never [`LogTarget::None`].
@@ -107,6 +143,21 @@ pub enum BindAddress {
     },
     /// The path of a socket file; not empty.
     Unix(PathBuf),
+    /// A name in the abstract namespace of Linux (unix(7)), without its leading NUL; not empty.
+    Abstract(String),
+    /// A descriptor that this process was started with, of a socket that listens already.
+    Descriptor(u32),
+}
+
+/// How changed files are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReloadEngine {
+    /// With inotify if there is room for it, else by polling.
+    Auto,
+    /// With inotify.
+    Inotify,
+    /// By looking at all files twice a second.
+    Poll,
 }
 
 /// Where a log goes.
@@ -128,7 +179,16 @@ pub enum LogTarget {
 /// A wrong value or usage, and also the answer to `--help`, `--version` and `--print-reference`: all that ends the
 /// program here. [`SettingsError::report`] prints it.
 pub fn from_process(usable_cpus: fn() -> u32) -> Result<Settings, SettingsError> {
-    read(std::env::args_os().collect(), &|name| std::env::var_os(name), usable_cpus)
+    from_arguments(std::env::args_os().collect(), usable_cpus)
+}
+
+/// Reads the environment of this process anew, and the command line as it was given: a process that has a title finds
+/// that in the place of its own.
+///
+/// # Errors
+/// As for [`from_process`].
+pub fn from_arguments(arguments: Vec<OsString>, usable_cpus: fn() -> u32) -> Result<Settings, SettingsError> {
+    read(arguments, &|name| std::env::var_os(name), usable_cpus)
 }
 
 /// Parse, let the higher layer win, resolve.
@@ -160,6 +220,7 @@ fn resolve(
     }
     let bind = if cli.bind.is_empty() { vec![BindAddress::Tcp { host: cli.host, port: cli.port }] } else { cli.bind };
     Ok(Settings {
+        proc_name: cli.proc_name.unwrap_or_else(|| app.clone()),
         app,
         bind,
         workers: match cli.workers {
@@ -168,14 +229,22 @@ fn resolve(
         },
         threads: cli.threads,
         passing: !cli.no_passing,
+        preload: cli.preload,
+        max_requests: cli.max_requests,
+        max_requests_jitter: cli.max_requests_jitter,
+        max_worker_lifetime: cli.max_worker_lifetime,
+        max_worker_rss: cli.max_worker_rss,
         timeout: cli.timeout,
         graceful_timeout: cli.graceful_timeout,
+        boot_timeout: cli.boot_timeout,
+        shutdown_delay: cli.shutdown_delay,
         keep_alive: cli.keep_alive,
         header_timeout: cli.header_timeout,
         body_timeout: cli.body_timeout,
         send_timeout: cli.send_timeout,
         worker_connections: cli.worker_connections as usize,
         backlog: cli.backlog,
+        reuse_port: cli.reuse_port,
         limit_request_line: capped(cli.limit_request_line, LIMIT_REQUEST_LINE_MAX),
         limit_request_fields: capped(cli.limit_request_fields, LIMIT_REQUEST_FIELDS_MAX),
         limit_request_field_size: match cli.limit_request_field_size {
@@ -195,6 +264,15 @@ fn resolve(
         pythonpath: cli.pythonpath.as_deref().map(split_at_commas).unwrap_or_default(),
         env: cli.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
         python: cli.python,
+        daemon: cli.daemon,
+        pid_file: cli.pid,
+        user: cli.user,
+        group: cli.group,
+        initgroups: cli.initgroups,
+        umask: cli.umask,
+        reload: cli.reload,
+        reload_extra_files: cli.reload_extra_file,
+        reload_engine: cli.reload_engine,
         log_level: cli.log_level.into(),
         error_log: cli.error_logfile,
         access_log: cli.access_logfile,
@@ -255,6 +333,8 @@ impl BindAddress {
             BindAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             BindAddress::Tcp { host, port } => format!("{host}:{port}"),
             BindAddress::Unix(path) => format!("unix:{}", path.display()),
+            BindAddress::Abstract(name) => format!("unix:@{name}"),
+            BindAddress::Descriptor(number) => format!("fd://{number}"),
         }
     }
 }
@@ -264,7 +344,9 @@ impl fmt::Display for BindAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BindAddress::Tcp { .. } => write!(f, "http://{}", self.argument()),
-            BindAddress::Unix(_) => f.write_str(&self.argument()),
+            BindAddress::Unix(_) | BindAddress::Abstract(_) | BindAddress::Descriptor(_) => {
+                f.write_str(&self.argument())
+            }
         }
     }
 }

@@ -113,6 +113,23 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("it is more than {} bytes", u64::MAX))
 }
 
+/// gunicorn's rule: octal behind a 0, else as Python reads numbers.
+pub(super) fn umask(text: &str) -> Result<u32, String> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'o' | b'O', ..] => (&text[2..], 8),
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+    match u32::from_str_radix(digits, radix) {
+        Ok(mask) if is_number && mask <= UMASK_MAX => Ok(mask),
+        _ => Err("it is not a mask of permission bits such as 027".into()),
+    }
+}
+
+const UMASK_MAX: u32 = 0o777;
+
 pub(super) fn variable(text: &str) -> Result<Variable, String> {
     match text.split_once('=') {
         None => Err("it has no '='".into()),
@@ -124,14 +141,22 @@ pub(super) fn variable(text: &str) -> Result<Variable, String> {
 /// gunicorn's address forms.
 pub(super) fn bind_address(text: &str) -> Result<BindAddress, String> {
     if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
-        return match path {
-            "" => Err("there is no path after 'unix:'".into()),
-            path => Ok(BindAddress::Unix(PathBuf::from(path))),
+        return match (path, path.strip_prefix('@')) {
+            ("", _) => Err("there is no path after 'unix:'".into()),
+            (_, Some("")) => Err("there is no name after the '@'".into()),
+            (_, Some(name)) => Ok(BindAddress::Abstract(name.into())),
+            (path, None) => Ok(BindAddress::Unix(PathBuf::from(path))),
+        };
+    }
+    if let Some(number) = text.strip_prefix("fd://") {
+        return match count(number) {
+            Ok(number) => Ok(BindAddress::Descriptor(number)),
+            Err(_) => Err("there is no number of a descriptor after 'fd://'".into()),
         };
     }
     let text = text.strip_prefix("tcp://").unwrap_or(text);
     if text.is_empty() || text.contains('/') {
-        return Err("it is none of HOST, HOST:PORT, :PORT, [IPV6]:PORT and unix:PATH".into());
+        return Err("it is none of HOST, HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH, unix:@NAME and fd://N".into());
     }
     if is_digits(text) {
         // gunicorn takes a bare number for a host, and then fails to find it or listens on 0.0.31.64.
@@ -245,6 +270,8 @@ mod tests {
         ] {
             assert_eq!(bind_address(text), Ok(BindAddress::Unix(path.into())), "{text}");
         }
+        assert_eq!(bind_address("unix:@my/app"), Ok(BindAddress::Abstract("my/app".into())));
+        assert_eq!(bind_address("fd://3"), Ok(BindAddress::Descriptor(3)));
     }
 
     #[test]
@@ -255,7 +282,9 @@ mod tests {
             ("", "none of HOST"),
             ("tcp://", "none of HOST"),
             ("http://127.0.0.1:8000", "none of HOST"),
-            ("fd://3", "none of HOST"),
+            ("fd://", "no number"),
+            ("fd://+3", "no number"),
+            ("unix:@", "no name"),
             ("/run/app.sock", "none of HOST"),
             ("unix:", "no path"),
             ("unix://", "no path"),
@@ -303,6 +332,16 @@ mod tests {
         }
         for text in ["", "K", "-1", "1.5M", "1GB", "1T", "18446744073709551616", "17179869184G", "é"] {
             reason(size(text));
+        }
+    }
+
+    #[test]
+    fn umasks() {
+        for (text, mask) in [("0", 0), ("022", 0o22), ("0o27", 0o27), ("0x1F", 0o37), ("18", 0o22), ("0777", 0o777)] {
+            assert_eq!(umask(text), Ok(mask), "{text}");
+        }
+        for text in ["", "0o", "+1", "-1", "08", "0+7", "512", "u=rwx"] {
+            reason(umask(text));
         }
     }
 
