@@ -4,6 +4,7 @@
 
 use std::mem::MaybeUninit;
 use std::sync::Once;
+use std::time::Duration;
 
 /// A moment of wall-clock time, as the kernel counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,17 @@ pub fn coarse_now() -> UnixTime {
     // SAFETY: the call returned 0, so it has filled the timespec in.
     let now = unsafe { now.assume_init() };
     UnixTime { seconds: now.tv_sec, nanoseconds: now.tv_nsec as u32 }
+}
+
+/// The time since the system has started, which nobody sets: CLOCK_MONOTONIC, for those outside that compare it.
+pub fn monotonic_now() -> Duration {
+    let mut now = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is valid for writing one timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr()) };
+    assert_eq!(result, 0, "Linux has always had CLOCK_MONOTONIC");
+    // SAFETY: the call returned 0, so it has filled the timespec in.
+    let now = unsafe { now.assume_init() };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// The local time at `seconds` after the epoch, in the zone of `TZ` or, without it, of `/etc/localtime`.

@@ -1,4 +1,4 @@
-//! Files by position: write pieces, give space back.
+//! Files by position: write pieces, give space back; and whether two are one.
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Pieces that one system call takes.
 const PIECES_MAX: usize = libc::UIO_MAXIOV as usize;
@@ -68,12 +70,18 @@ pub fn in_memory(name: &str) -> io::Result<File> {
     Ok(File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?))
 }
 
+/// Whether both paths lead to the same file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let id = |path| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn all_pieces_are_written_however_many() {

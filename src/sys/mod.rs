@@ -7,9 +7,13 @@
 
 pub mod clock;
 pub mod cpus;
+pub mod daemon;
 pub mod environment;
+pub mod exec;
 pub mod fd_passing;
 pub mod file;
+pub mod inotify;
+pub mod limits;
 pub mod memory;
 pub mod output;
 pub mod poll;
@@ -17,3 +21,5 @@ pub mod process;
 pub mod shared;
 pub mod signal;
 pub mod socket;
+pub mod title;
+pub mod user;

@@ -11,16 +11,69 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use nix::unistd;
 
 /// What a pipe takes whole or not at all, however many processes write to it (pipe(7)).
 pub const PIPE_BUF: usize = libc::PIPE_BUF;
 
-/// Opens `path` for appending, creating it if need be.
+/// Opens `path` for appending, creating it if need be, for no more than its owner and group to write to.
 ///
 /// `O_NONBLOCK` means nothing to a regular file; it keeps the opening of a FIFO that nobody reads from waiting (it is
-/// an error then), and the writing to one that is full.
+/// an error then), and the writing to one that is full. What is there is opened without `O_CREAT`, which
+/// fs.protected_regular refuses for a file in /tmp that belongs to somebody else, even to root.
 pub fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).mode(LOG_MODE).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => options.create(true).open(path),
+        opened => opened,
+    }
+}
+
+/// The umask may be 0, gunicorn's default for the files of the application.
+const LOG_MODE: u32 = 0o664;
+
+/// Makes `file` refer to what `by` refers to, under the same number: whoever knows the number goes on with it. Close-on-exec.
+///
+/// # Errors
+/// None on Linux.
+pub fn replace(file: &File, by: &File) -> io::Result<()> {
+    loop {
+        // SAFETY: both descriptors are open, since they are borrowed; the number stays that of an open descriptor, owned
+        // by `file`, and dup3 touches no memory.
+        let result = unsafe { libc::dup3(by.as_raw_fd(), file.as_raw_fd(), libc::O_CLOEXEC) };
+        match Errno::result(result) {
+            // Some other thread is opening a file at this moment.
+            Err(Errno::EINTR | Errno::EBUSY) => {}
+            result => return Ok(result.map(drop)?),
+        }
+    }
+}
+
+/// Where what is written to it goes nowhere.
+///
+/// # Errors
+/// There is no /dev/null, or no descriptor left.
+pub fn open_null() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open("/dev/null")
+}
+
+/// Lets go of what standard input refers to: nothing can be read from it any more.
+///
+/// # Errors
+/// As for [`open_null`].
+pub fn leave_standard_input() -> io::Result<()> {
+    Ok(unistd::dup2_stdin(open_null()?)?)
+}
+
+/// Lets go of what standard output and standard error refer to: what is written there goes nowhere.
+///
+/// # Errors
+/// As for [`open_null`].
+pub fn leave_standard_output() -> io::Result<()> {
+    let null = open_null()?;
+    unistd::dup2_stdout(&null)?;
+    Ok(unistd::dup2_stderr(&null)?)
 }
 
 /// Opens what `fd` refers to once more, non-blocking.
@@ -74,6 +127,24 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_millis(30));
         reader.read_exact(&mut [0; PIPE_BUF]).expect("the pipe is full");
         assert!(wait_writable(pipe.as_fd(), Duration::ZERO).expect("poll"));
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_number() {
+        let (mut first, old) = io::pipe().expect("a pipe");
+        let (mut second, new) = io::pipe().expect("a pipe");
+        let (file, new) = (File::from(std::os::fd::OwnedFd::from(old)), File::from(std::os::fd::OwnedFd::from(new)));
+        let number = file.as_raw_fd();
+        replace(&file, &new).expect("both are open");
+        drop(new);
+        assert_eq!(file.as_raw_fd(), number);
+        (&file).write_all(b"x").expect("there is a reader");
+        drop(file);
+        let mut text = String::new();
+        first.read_to_string(&mut text).expect("its end");
+        assert_eq!(text, "", "written to what was there before");
+        second.read_to_string(&mut text).expect("its end");
+        assert_eq!(text, "x");
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! Why any of this happens is decided in `master`.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill as send};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult};
 
 use super::signal;
@@ -63,14 +66,116 @@ pub(super) fn check_single_thread() -> io::Result<()> {
 }
 
 fn count_threads() -> io::Result<usize> {
+    Ok(tasks()?.count())
+}
+
+fn tasks() -> io::Result<std::fs::ReadDir> {
     const TASKS: &str = "/proc/self/task";
-    match std::fs::read_dir(TASKS) {
-        Ok(tasks) => Ok(tasks.count()),
-        Err(error) => {
-            Err(io::Error::new(error.kind(), format!("cannot count the threads of this process, {TASKS}: {error}")))
+    std::fs::read_dir(TASKS).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot count the threads of this process, {TASKS}: {error}"))
+    })
+}
+
+/// The threads of this process other than the calling one: the number that the kernel knows each by, and its name.
+///
+/// # Errors
+/// As for [`fork`], when they cannot be counted.
+pub fn other_threads() -> io::Result<Vec<(i32, String)>> {
+    let own = unistd::gettid().as_raw();
+    let threads = tasks()?.filter_map(|task| {
+        let task = task.ok()?;
+        let number = task.file_name().to_str()?.parse().ok().filter(|&number| number != own)?;
+        // One that has just ended has no name any more, and does not count.
+        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        Some((number, name.trim_end().to_owned()))
+    });
+    Ok(threads.collect())
+}
+
+/// On which side of [`fork_orphan`] the caller finds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrphanFork {
+    /// The one that called.
+    Caller,
+    /// The new one, with every signal blocked, as in [`Fork::Child`]. It first becomes a [child](become_child_of) of
+    /// whoever takes orphans.
+    Orphan {
+        /// Its parent, which ends at once.
+        between: Pid,
+    },
+}
+
+/// Forks a process that becomes the child of whoever [takes the orphans](adopt_orphans) above the caller: by way of a
+/// process between the two, which has ended when this returns in the caller.
+///
+/// `announce` is called in that process, with the new one or with the reason why there is none. As the caller may have
+/// threads, it does no more there than a signal handler may: no allocation, no locks.
+///
+/// The threads of the caller do not exist in the new process, as after `os.fork()`.
+///
+/// # Errors
+/// When the system refuses the process in between. `announce` has not been called.
+pub fn fork_orphan(announce: impl FnOnce(io::Result<Pid>)) -> io::Result<OrphanFork> {
+    let mask = signal::block_all()?;
+    // SAFETY: other threads may exist, but none that runs code of ours: they belong to the application. glibc takes the
+    // locks of its allocator, its streams and its loader over into the child, and what libraries want done at a fork
+    // they have registered. A lock of another kind that a thread held stays locked: who needs it waits, which is safe.
+    let fork = unsafe { unistd::fork() };
+    match fork {
+        Ok(ForkResult::Child) => Ok(go_between(announce)),
+        Ok(ForkResult::Parent { child }) => {
+            wait_for_end(child);
+            signal::restore(&mask);
+            Ok(OrphanFork::Caller)
+        }
+        Err(errno) => {
+            signal::restore(&mask);
+            Err(errno.into())
         }
     }
 }
+
+/// The life of the process in between; returns only in the one that it forks.
+fn go_between(announce: impl FnOnce(io::Result<Pid>)) -> OrphanFork {
+    let between = own_pid();
+    // SAFETY: this process was forked a moment ago and has this one thread, see `fork_orphan` for those it lacks.
+    match unsafe { unistd::fork() } {
+        Ok(ForkResult::Child) => return OrphanFork::Orphan { between },
+        Ok(ForkResult::Parent { child }) => announce(Ok(child)),
+        Err(errno) => announce(Err(errno.into())),
+    }
+    exit_now(0)
+}
+
+/// Reaps this child and no other: the rest are the application's.
+fn wait_for_end(child: Pid) {
+    // ECHILD: the application ignores SIGCHLD, so the kernel has reaped the child, after the same wait.
+    while waitpid(child, None) == Err(Errno::EINTR) {}
+}
+
+/// Has the kernel make orphans among the descendants of the calling process its children, as process 1 otherwise
+/// would: it will have to reap those that it does not know, too.
+///
+/// # Errors
+/// None on Linux.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(prctl::set_child_subreaper(true)?)
+}
+
+/// Waits, in a process that [`fork_orphan`] made, until its parent is no more the one `between` but `parent`, and then
+/// [dies with it](die_with_parent).
+///
+/// # Errors
+/// `parent` is gone.
+pub fn become_child_of(parent: Pid, between: Pid) -> io::Result<()> {
+    // There is no event to wait for. The one in between has nothing else to do than to end.
+    while unistd::getppid() == between {
+        std::thread::sleep(ADOPTION_PAUSE);
+    }
+    die_with_parent(parent)
+}
+
+const ADOPTION_PAUSE: Duration = Duration::from_micros(50);
 
 /// One thread of this process, to be looked at by the others.
 #[derive(Debug)]
@@ -96,9 +201,32 @@ impl ThreadStatus {
     }
 }
 
+/// How much memory a process has in RAM, with what it shares with others; `None` if it is gone.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    // proc_pid_statm(5): pages in all, then pages in RAM.
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page_bytes = unistd::sysconf(unistd::SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(page_bytes.cast_unsigned())
+}
+
 /// The calling process.
 pub fn own_pid() -> Pid {
     unistd::getpid()
+}
+
+/// Who forked the calling process, or who has taken it over since that one is gone.
+pub fn parent_pid() -> Pid {
+    unistd::getppid()
+}
+
+/// Has the kernel send SIGCHLD to the calling process, too, when its parent is gone.
+///
+/// # Errors
+///
+/// None on Linux. If the parent went before, nothing is sent: ask for [`parent_pid`] after it.
+pub fn watch_parent() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(Signal::SIGCHLD)?)
 }
 
 /// Has the kernel kill the calling process as soon as `parent`, which forked it, is gone.
@@ -121,6 +249,50 @@ pub fn exit_now(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
+/// Whether there is such a process, ours or not. One that has ended and was not waited for counts too.
+pub fn exists(pid: Pid) -> bool {
+    // Zero and what is below it stand for groups of processes.
+    pid.as_raw() > 0 && matches!(send(pid, None), Ok(()) | Err(Errno::EPERM))
+}
+
+/// What `look` finds in a process of its own, which may change itself as it likes.
+///
+/// # Errors
+/// Those of `look`, as text; and those of [`fork`].
+pub fn in_a_child(look: impl FnOnce() -> Result<(), String>) -> io::Result<Result<(), String>> {
+    let (mut reader, mut writer) = io::pipe()?;
+    match fork()? {
+        Fork::Child => {
+            let found = panic::catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| Err("it panicked".to_owned()));
+            let told = found.err().map_or(Ok(()), |error| writer.write_all(error.as_bytes()));
+            exit_now(u8::from(told.is_err()));
+        }
+        Fork::Parent(child) => {
+            drop(writer);
+            let mut error = String::new();
+            let read = reader.read_to_string(&mut error);
+            let has_ended_well = wait_for(child)?;
+            read?;
+            match error.is_empty() {
+                true if has_ended_well => Ok(Ok(())),
+                true => Err(io::Error::other("the process that was to try it ended without a word")),
+                false => Ok(Err(error)),
+            }
+        }
+    }
+}
+
+/// Waits for the end of a child, and returns whether its status is 0.
+fn wait_for(child: Pid) -> io::Result<bool> {
+    loop {
+        match waitpid(child, None) {
+            Ok(status) => return Ok(status == WaitStatus::Exited(child, 0)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 /// Asks a process to leave: SIGTERM.
 ///
 /// # Errors
@@ -128,6 +300,11 @@ pub fn exit_now(status: u8) -> ! {
 /// When there is no such process, or it may not be signalled. The same holds for [`abort`] and [`kill`].
 pub fn terminate(pid: Pid) -> io::Result<()> {
     Ok(send(pid, Signal::SIGTERM)?)
+}
+
+/// Asks a worker to open its log files anew: SIGUSR1.
+pub fn reopen_logs(pid: Pid) -> io::Result<()> {
+    Ok(send(pid, Signal::SIGUSR1)?)
 }
 
 /// Has a process report where it stands, and die of it: SIGABRT.

@@ -116,15 +116,16 @@ impl SelfPipe {
     }
 
     /// Sleeps until a signal is caught, `other` becomes readable or `limit` has passed; without a limit, for as long as
-    /// it takes. May return early.
+    /// it takes. May return early. Says whether `other` is readable, or at its end.
     ///
     /// # Errors
     ///
     /// When the kernel lacks the memory to wait.
-    pub fn wait(&self, other: &impl AsFd, limit: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&self, other: &impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
         let mut awaited = [self.reader.as_fd(), other.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match ppoll(&mut awaited, limit.map(TimeSpec::from_duration), None) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => Ok(awaited[1].any().unwrap_or(true)),
+            Err(Errno::EINTR) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -178,6 +179,15 @@ pub fn reset_others() -> io::Result<()> {
 /// None on Linux.
 pub fn ignore_broken_pipes() -> io::Result<()> {
     set_action(libc::SIGPIPE, SigHandler::SigIgn)
+}
+
+/// Gives every signal its default action: for what lies between fork(2) and exec(2).
+pub(super) fn reset_all() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL is no function of ours. The call fails, as it should, for those that always have their default
+        // action and for those that the C library keeps for itself.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
 
 fn set_action(number: i32, handler: SigHandler) -> io::Result<()> {

@@ -69,6 +69,42 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<(Stream, Peer), AcceptError> {
     Ok((stream, peer(address.as_ref())))
 }
 
+/// Has the kernel drop the first packet of every new TCP connection to this listener, and no other packet: handshakes
+/// that have begun go on. A client repeats that packet, after a second for the first time.
+///
+/// # Errors
+/// The kernel has no room for a filter, or somebody has locked the one it has.
+pub fn refuse_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
+    // A classic BPF program, which sees a packet from its TCP header on. The byte at 13 has the flags (RFC 9293 §3.1).
+    let mut program = [
+        bpf(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 13),
+        bpf(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN | ACK),
+        bpf(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, SYN),
+        bpf(libc::BPF_RET | libc::BPF_K, 0, 0, DROP),
+        bpf(libc::BPF_RET | libc::BPF_K, 0, 0, KEEP_ALL),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let length = mem::size_of_val(&filter) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
+    // SAFETY: the kernel reads `length` bytes of `filter` and the instructions it points to, as many as `len` says;
+    // both live through the call, and it keeps a copy.
+    let result = unsafe { libc::setsockopt(listener.as_raw_fd(), level, name, (&raw const filter).cast(), length) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+fn bpf(code: u32, if_true: u8, if_false: u8, operand: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: if_true, jf: if_false, k: operand }
+}
+
+// TCP flags.
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
+
+// How many bytes of a packet to keep.
+const DROP: u32 = 0;
+const KEEP_ALL: u32 = u32::MAX;
+
 fn peer(address: Option<&SockaddrStorage>) -> Peer {
     let v4 = address.and_then(|address| address.as_sockaddr_in());
     let v6 = address.and_then(|address| address.as_sockaddr_in6());
