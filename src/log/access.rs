@@ -16,13 +16,14 @@ mod tests;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use self::format::Format;
 pub use self::format::FormatError;
 use self::render::Line;
 use self::sink::Sink;
-use super::output::Output;
+use super::output::{Output, Owner};
 use super::stamp::Stamp;
 use crate::exit::Exit;
 use crate::settings::LogTarget;
@@ -137,9 +138,25 @@ impl AccessLog {
     /// stay as they are.
     ///
     /// # Errors
-    /// The file cannot be opened; the log goes on in the old one.
-    pub fn reopen(&mut self) -> io::Result<()> {
-        self.sink.reopen()
+    /// A sentence with the path. The log goes on in the old file.
+    pub fn reopen(&mut self) -> Result<(), String> {
+        let reopened = self.sink.reopen();
+        self.tell(reopened)
+    }
+
+    /// Gives the log's file to `owner`, now and whenever it is opened anew.
+    ///
+    /// # Errors
+    /// A sentence with the path.
+    pub fn give_to(&mut self, owner: Owner) -> Result<(), String> {
+        let given = self.sink.give_to(owner);
+        self.tell(given)
+    }
+
+    /// Only files can be reopened or given away.
+    fn tell(&self, done: io::Result<()>) -> Result<(), String> {
+        let path = self.sink.path().unwrap_or(Path::new("-"));
+        done.map_err(|error| format!("access log {}: {error}", path.display()))
     }
 }
 

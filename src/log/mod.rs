@@ -17,8 +17,10 @@ mod escape;
 mod output;
 mod stamp;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter, Record};
@@ -26,14 +28,18 @@ use log::{Level, LevelFilter, Record};
 use self::digits::push_decimal;
 pub use self::escape::Printable;
 use self::output::Output;
+pub use self::output::Owner;
 use crate::settings::LogTarget;
 use crate::sys::clock::{coarse_now, local_time};
+use crate::sys::output::leave_standard_output;
 
 /// Who writes to the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The parent process.
     Master,
+    /// The process that imports the application and forks the workers.
+    Template,
     /// The worker of this number.
     Worker(u32),
 }
@@ -43,13 +49,64 @@ pub enum Identity {
 /// # Errors
 /// The target cannot be opened; or a logger is installed already.
 pub fn init(level: LevelFilter, target: &LogTarget) -> io::Result<()> {
-    match Output::open(target)? {
-        Some(output) => builder(level, output).try_init().map_err(io::Error::other),
-        None => Ok(()),
+    let Some(output) = Output::open(target)? else { return Ok(()) };
+    let output = Arc::new(Mutex::new(output));
+    builder(level, Arc::clone(&output)).try_init().map_err(io::Error::other)?;
+    // Installed once, or the line above would have failed.
+    _ = ERROR_LOG.set(output);
+    Ok(())
+}
+
+/// Opens the error log's file anew at its path, after somebody has moved the old one away. Lines that other threads write
+/// meanwhile go to either of the two, whole.
+///
+/// # Errors
+/// A sentence with the path. The log goes on in the old file.
+pub fn reopen() -> Result<(), String> {
+    with_error_log(Output::reopen)
+}
+
+/// Gives the error log's file to `owner`, now and whenever it is opened anew.
+///
+/// # Errors
+/// A sentence with the path.
+pub fn give_to(owner: Owner) -> Result<(), String> {
+    with_error_log(|output| output.give_to(owner))
+}
+
+/// Lets go of standard output and standard error, and of the error log if it is one of them: what is written there goes
+/// nowhere from now on.
+pub fn leave_terminal() {
+    let left = leave_standard_output().map_err(|error| error.to_string());
+    if let Err(error) = left.and_then(|()| with_error_log(Output::leave_stream)) {
+        log::warn!("cannot leave the terminal: {error}");
     }
 }
 
-fn builder(level: LevelFilter, output: Output) -> Builder {
+/// The error log's file if it is one, for those that write to its descriptor themselves: it stays the log's.
+pub fn error_file() -> Option<Arc<File>> {
+    lock(ERROR_LOG.get()?).regular_file()
+}
+
+fn with_error_log(change: impl FnOnce(&mut Output) -> io::Result<()>) -> Result<(), String> {
+    let Some(output) = ERROR_LOG.get() else { return Ok(()) };
+    let mut output = lock(output);
+    let changed = change(&mut output);
+    changed.map_err(|error| match output.path() {
+        Some(path) => format!("error log {}: {error}", path.display()),
+        None => format!("error log: {error}"),
+    })
+}
+
+/// A panic in the middle of a line has cost that line and nothing else.
+fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Behind the logger, which hands out nothing.
+static ERROR_LOG: OnceLock<Arc<Mutex<Output>>> = OnceLock::new();
+
+fn builder(level: LevelFilter, output: Arc<Mutex<Output>>) -> Builder {
     let mut builder = Builder::new();
     builder
         .filter_level(level)
@@ -62,6 +119,7 @@ fn builder(level: LevelFilter, output: Output) -> Builder {
 pub fn set_identity(identity: Identity) {
     let number = match identity {
         Identity::Master => MASTER,
+        Identity::Template => TEMPLATE,
         Identity::Worker(number) => number,
     };
     IDENTITY.store(number, Ordering::Relaxed);
@@ -72,6 +130,7 @@ pub fn set_identity(identity: Identity) {
 fn identity() -> Identity {
     match IDENTITY.load(Ordering::Relaxed) {
         MASTER => Identity::Master,
+        TEMPLATE => Identity::Template,
         number => Identity::Worker(number),
     }
 }
@@ -84,8 +143,9 @@ fn pid() -> u32 {
     }
 }
 
-/// The number that no worker has.
+/// Numbers that no worker has.
 const MASTER: u32 = u32::MAX;
+const TEMPLATE: u32 = u32::MAX - 1;
 static IDENTITY: AtomicU32 = AtomicU32::new(MASTER);
 static PID: AtomicU32 = AtomicU32::new(0);
 
@@ -115,10 +175,11 @@ fn level_name(level: Level) -> &'static str {
     }
 }
 
-/// `worker=3 pid=4242 ` or `master pid=4240 `. The pid is asked for anew: an application may have forked by itself.
+/// `worker=3 pid=4242 `, `master pid=4240 ` or `template pid=4241 `. The pid is asked for anew: an application may have forked by itself.
 fn push_identity(out: &mut Vec<u8>, identity: Identity) {
     match identity {
         Identity::Master => out.extend_from_slice(b"master"),
+        Identity::Template => out.extend_from_slice(b"template"),
         Identity::Worker(number) => {
             out.extend_from_slice(b"worker=");
             push_decimal(out, u64::from(number));
@@ -131,11 +192,11 @@ fn push_identity(out: &mut Vec<u8>, identity: Identity) {
 
 /// Hands env_logger's lines to an [`Output`]. A line that cannot be written is lost: there is no further log to tell it
 /// to.
-struct LineWriter(Output);
+struct LineWriter(Arc<Mutex<Output>>);
 
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write_whole(line).map_err(|failure| failure.error)?;
+        lock(&self.0).write_whole(line).map_err(|failure| failure.error)?;
         Ok(line.len())
     }
 
@@ -168,6 +229,7 @@ mod tests {
             (Identity::Master, Level::Info, format!("{time} [INFO] master pid={pid} hello\n")),
             (Identity::Worker(3), Level::Warn, format!("{time} [WARNING] worker=3 pid={pid} hello\n")),
             (Identity::Worker(0), Level::Error, format!("{time} [ERROR] worker=0 pid={pid} hello\n")),
+            (Identity::Template, Level::Info, format!("{time} [INFO] template pid={pid} hello\n")),
             (Identity::Worker(12), Level::Debug, format!("{time} [DEBUG] worker=12 pid={pid} hello\n")),
             (Identity::Master, Level::Trace, format!("{time} [DEBUG] master pid={pid} hello\n")),
         ];
@@ -195,7 +257,7 @@ mod tests {
         let (reader, writer) = UnixDatagram::pair().expect("a pair of sockets");
         reader.set_nonblocking(true).expect("a socket can be made non-blocking");
         let output = Output::inherited(OwnedFd::from(writer).as_fd()).expect("a socket is a place to write to");
-        let logger = builder(LevelFilter::Info, output).build();
+        let logger = builder(LevelFilter::Info, Arc::new(Mutex::new(output))).build();
         for (level, message) in [(Level::Warn, "first\nsecond"), (Level::Debug, "not wanted"), (Level::Info, "third")] {
             logger.log(&Record::builder().level(level).args(format_args!("{message}")).build());
         }

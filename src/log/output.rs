@@ -6,22 +6,35 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::settings::LogTarget;
-use crate::sys::output::{open_append, reopen_nonblocking, wait_writable};
+use crate::sys::output::{open_append, open_null, reopen_nonblocking, replace, wait_writable};
 
 /// How long a reader who has stopped reading may hold a worker up, once, before lines are dropped. Until a write
 /// succeeds again nobody waits a second time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// User and group that a log is to belong to, so that their processes can open it anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Of the user.
+    pub uid: u32,
+    /// Of the group.
+    pub gid: u32,
+}
+
 /// An open log.
 #[derive(Debug)]
 pub(super) struct Output {
-    file: File,
+    /// One and the same descriptor for as long as the log lives, whatever it refers to.
+    file: Arc<File>,
     /// Where the file was opened, absolute: a worker may have changed its directory since. `None` for standard streams.
     path: Option<PathBuf>,
+    owner: Option<Owner>,
     is_regular: bool,
     patience: Duration,
     /// The last bytes written were a part of what had to be written.
@@ -64,14 +77,74 @@ impl Output {
             return Ok(output);
         }
         match reopen_nonblocking(stream) {
-            Ok(file) => Ok(Output { file, ..output }),
+            Ok(file) => Ok(Output { file: Arc::new(file), ..output }),
             Err(_) => Ok(output),
         }
     }
 
     fn new(file: File, path: Option<PathBuf>) -> io::Result<Output> {
         let is_regular = file.metadata()?.is_file();
-        Ok(Output { file, path, is_regular, patience: PATIENCE, is_torn: false })
+        Ok(Output { file: Arc::new(file), path, owner: None, is_regular, patience: PATIENCE, is_torn: false })
+    }
+
+    /// Opens the file anew at its path, after somebody has moved the old one away, under the same descriptor. Standard
+    /// streams stay as they are.
+    ///
+    /// # Errors
+    /// The path cannot be opened; the log goes on in the old file.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let file = open_append(path)?;
+        self.is_regular = file.metadata()?.is_file();
+        replace(&self.file, &file)?;
+        self.is_torn = false;
+        self.patience = PATIENCE;
+        // Who could open it can write to it, and that is what matters from here on; `give_to` has told of a failure.
+        _ = self.hand_over();
+        Ok(())
+    }
+
+    /// Gives the file to `owner`, now and whenever it is opened anew. What is not a regular file stays whose it is: it
+    /// may be the terminal or `/dev/null`.
+    ///
+    /// # Errors
+    /// The file system does not let us. The log is as usable as before.
+    pub fn give_to(&mut self, owner: Owner) -> io::Result<()> {
+        self.owner = Some(owner);
+        self.hand_over()
+    }
+
+    fn hand_over(&self) -> io::Result<()> {
+        match self.owner {
+            Some(Owner { uid, gid }) if self.is_regular && self.path.is_some() && !self.is_of(uid)? => {
+                fchown(&self.file, Some(uid), Some(gid))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Then its group is as somebody wants it, such as logrotate.
+    fn is_of(&self, uid: u32) -> io::Result<bool> {
+        Ok(self.file.metadata()?.uid() == uid)
+    }
+
+    /// Writes to nowhere from now on, if this is a standard stream.
+    ///
+    /// # Errors
+    /// There is no /dev/null, or no descriptor left.
+    pub fn leave_stream(&mut self) -> io::Result<()> {
+        if self.path.is_some() {
+            return Ok(());
+        }
+        replace(&self.file, &open_null()?)?;
+        self.is_regular = false;
+        self.is_torn = false;
+        Ok(())
+    }
+
+    /// The file of the log if it is one, which stays the log's however often it is opened anew.
+    pub fn regular_file(&self) -> Option<Arc<File>> {
+        (self.is_regular && self.path.is_some()).then(|| Arc::clone(&self.file))
     }
 
     /// Whether one write of any size is atomic among processes, which it is in a regular file: the kernel locks the
@@ -123,7 +196,7 @@ impl Output {
             if !self.is_regular && !wait_writable(self.file.as_fd(), left)? {
                 return Err(ErrorKind::TimedOut.into());
             }
-            match (&self.file).write(bytes) {
+            match (&*self.file).write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -183,7 +256,7 @@ pub(super) mod tests {
     pub fn fill(output: &Output) -> usize {
         let mut count = 0;
         while wait_writable(output.file.as_fd(), Duration::ZERO).expect("a pipe can be polled") {
-            count += (&output.file).write(&[b'.'; PIPE_BUF]).expect("a page is free");
+            count += (&*output.file).write(&[b'.'; PIPE_BUF]).expect("a page is free");
         }
         count
     }

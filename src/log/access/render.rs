@@ -95,7 +95,7 @@ impl Line<'_> {
         self.push_json_number(b",\"pid\":", u64::from(pid()));
         match identity() {
             Identity::Worker(number) => self.push_json_number(b",\"worker\":", u64::from(number)),
-            Identity::Master => self.out.extend_from_slice(b",\"worker\":null"),
+            Identity::Master | Identity::Template => self.out.extend_from_slice(b",\"worker\":null"),
         }
         self.out.push(b'}');
     }

@@ -4,11 +4,11 @@
 //! Knows nothing of what is in a line.
 
 use std::io;
+use std::path::Path;
 
 use log::warn;
 
-use super::super::output::{Output, WriteError};
-use crate::settings::LogTarget;
+use super::super::output::{Output, Owner, WriteError};
 use crate::sys::output::PIPE_BUF;
 
 /// How much a regular file gets at once: 800 lines, so that the write costs nothing next to them.
@@ -69,11 +69,15 @@ impl Sink {
 
     pub fn reopen(&mut self) -> io::Result<()> {
         self.flush();
-        let Some(path) = self.output.path() else { return Ok(()) };
-        if let Some(output) = Output::open(&LogTarget::File(path.to_owned()))? {
-            self.output = output;
-        }
-        Ok(())
+        self.output.reopen()
+    }
+
+    pub fn give_to(&mut self, owner: Owner) -> io::Result<()> {
+        self.output.give_to(owner)
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.output.path()
     }
 
     fn bound(&self) -> usize {
@@ -117,6 +121,7 @@ mod tests {
 
     use super::super::super::output::tests::{TemporaryPath, fill, pipe, read};
     use super::*;
+    use crate::settings::LogTarget;
 
     fn push(sink: &mut Sink, line: &[u8]) {
         sink.begin_line().extend_from_slice(line);
