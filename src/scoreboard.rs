@@ -65,13 +65,14 @@ impl Scoreboard {
         let first = self.lines.len() - self.slots as usize;
         let Line(words) = &self.lines[first + index as usize];
         // The first of the two cache lines has what only the master reads, so that it stays with the worker.
-        let [pid, sequence, requests, _, _, _, _, _, rest @ ..] = words;
+        let [pid, sequence, requests, spent, _, _, _, _, rest @ ..] = words;
         let [state, availability, queued, connections, sent_to, taken_from, ..] = rest;
         Slot {
             index,
             pid,
             sequence,
             requests,
+            spent,
             state,
             availability,
             queued,
@@ -87,14 +88,81 @@ impl Scoreboard {
         &self.doorbell
     }
 
-    /// Whether the caller, a worker that cannot boot, is the first to say so since one could: the reason is mostly the
-    /// same for all, and is told once.
+    /// Whether the caller, a worker that cannot boot, is the first to say so since one could, or since a new generation
+    /// began: the reason is mostly the same for all, and is told once.
     pub fn claim_boot_report(&self) -> bool {
         self.boot_report().compare_exchange(0, 1, AcqRel, Acquire).is_ok()
     }
 
+    /// The next worker that cannot boot says so.
+    pub fn release_boot_report(&self) {
+        self.boot_report().store(0, Release);
+    }
+
+    /// Whether workers that leave have nobody to pass their connections to: the server ends. Set by the master before it
+    /// tells the workers.
+    pub fn set_stopping(&self, is_stopping: bool) {
+        self.stopping().store(is_stopping.into(), Release);
+    }
+
+    /// See [`set_stopping`](Self::set_stopping).
+    pub fn is_stopping(&self) -> bool {
+        self.stopping().load(Acquire) != 0
+    }
+
+    /// Nobody new can connect to the listeners that the server has made, and nobody else accepts from them: what waits
+    /// there is for those who stop.
+    pub fn set_closed(&self) {
+        self.closed().store(1, Release);
+    }
+
+    /// See [`set_closed`](Self::set_closed).
+    pub fn is_closed(&self) -> bool {
+        self.closed().load(Acquire) != 0
+    }
+
+    /// A worker of this generation has seen that the code it runs has changed. Returns whether it is the first to say so:
+    /// mostly all of them see it at the same time.
+    pub fn ask_for_reload(&self, generation: u32) -> bool {
+        let before = self.reload_asked().fetch_max(generation.into(), AcqRel);
+        self.doorbell.ring();
+        before < generation.into()
+    }
+
+    /// The latest generation that has asked for a reload; 0: none.
+    pub fn reload_asked_by(&self) -> u32 {
+        self.reload_asked().load(Acquire) as u32
+    }
+
+    /// Those who have asked for a reload did not get one: they may ask again.
+    pub fn forget_reload_request(&self) {
+        self.reload_asked().store(0, Release);
+    }
+
+    /// Whether the caller, a worker that serves without its application, is the first of its generation: they are ready,
+    /// so that [`claim_boot_report`](Self::claim_boot_report) would be granted to each of them.
+    pub fn claim_failure_report(&self, generation: u32) -> bool {
+        self.failure_report().fetch_max(generation.into(), AcqRel) < generation.into()
+    }
+
     fn boot_report(&self) -> &AtomicU64 {
         &self.lines[0].0[0]
+    }
+
+    fn stopping(&self) -> &AtomicU64 {
+        &self.lines[0].0[1]
+    }
+
+    fn reload_asked(&self) -> &AtomicU64 {
+        &self.lines[0].0[2]
+    }
+
+    fn closed(&self) -> &AtomicU64 {
+        &self.lines[0].0[4]
+    }
+
+    fn failure_report(&self) -> &AtomicU64 {
+        &self.lines[0].0[3]
     }
 }
 
@@ -142,6 +210,12 @@ impl Scoreboard {
         (0..self.slots).filter(|&slot| self.slot(slot).state() == State::Empty)
     }
 
+    /// Whether another worker than `except` serves, or finishes what it has, or will.
+    pub fn has_sound_sibling(&self, except: u32) -> bool {
+        let is_sound = |state| matches!(state, State::Starting | State::Ready | State::Draining);
+        self.others(except).any(|slot| is_sound(self.slot(slot).state()))
+    }
+
     fn ready_slots(&self, except: u32) -> impl Iterator<Item = Slot<'_>> {
         self.others(except).map(|slot| self.slot(slot)).filter(|slot| slot.state() == State::Ready)
     }
@@ -166,9 +240,11 @@ impl Scoreboard {
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'a> {
     index: u32,
+    /// In its upper half the ticket: which use of the slot this is. In the lower one the process, or why there is none.
     pid: &'a AtomicU64,
     sequence: &'a AtomicU64,
     requests: &'a AtomicU64,
+    spent: &'a AtomicU64,
     state: &'a AtomicU64,
     availability: &'a AtomicU64,
     queued: &'a AtomicU64,
@@ -180,7 +256,7 @@ pub struct Slot<'a> {
     board: &'a Scoreboard,
 }
 
-/// How far a worker is. It only ever moves down this list.
+/// How far a worker is. It only ever moves down this list, or from starting to template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum State {
@@ -194,6 +270,8 @@ pub enum State {
     Draining,
     /// One of its requests has taken longer than it may and cannot be ended: it finishes the others and leaves.
     Condemned,
+    /// Not a worker: it has imported the application and forks workers.
+    Template,
 }
 
 // Whether a worker could take a request at once: values of `availability`.
@@ -201,6 +279,10 @@ const BUSY: u64 = 0;
 const IDLE: u64 = 1;
 /// Idle, and a sibling is about to send it something.
 const RESERVED: u64 = 2;
+
+/// In the word of the process: the rest of its lower half is an errno. No process has so high a number.
+const NOT_FORKED: u32 = 1 << 31;
+const TICKET_SHIFT: u32 = 32;
 
 /// For everybody.
 impl Slot<'_> {
@@ -211,13 +293,14 @@ impl Slot<'_> {
             2 => State::Ready,
             3 => State::Draining,
             4 => State::Condemned,
+            5 => State::Template,
             _ => State::Empty,
         }
     }
 
     /// The process id of the worker; 0 before its first.
     pub fn pid(self) -> u32 {
-        self.pid.load(Relaxed) as u32
+        Some(self.pid.load(Acquire) as u32).filter(|word| word & NOT_FORKED == 0).unwrap_or(0)
     }
 
     /// The heartbeat: odd while a call of the application is in progress. The same odd number for long means that the
@@ -229,6 +312,17 @@ impl Slot<'_> {
     /// Requests answered since the worker was forked.
     pub fn requests(self) -> u64 {
         self.requests.load(Relaxed)
+    }
+
+    /// Whether it has answered as many requests as one worker should, and wants to be replaced. It serves until then.
+    pub fn is_spent(self) -> bool {
+        self.spent.load(Relaxed) != 0
+    }
+
+    /// Why the template could not fork the worker for this slot: an errno.
+    pub fn fork_error(self) -> Option<i32> {
+        let word = self.pid.load(Acquire) as u32;
+        (word & NOT_FORKED != 0).then_some((word & !NOT_FORKED).cast_signed())
     }
 
     /// Connections open now.
@@ -256,18 +350,33 @@ impl Slot<'_> {
 
 /// For the master.
 impl Slot<'_> {
-    /// Clears what the last worker left behind, for one that is about to be forked.
-    pub fn prepare(self) {
-        for word in [self.pid, self.sequence, self.requests, self.connections, self.queued] {
+    /// Clears what the last worker left behind, for one that is about to be forked. Returns its ticket.
+    pub fn prepare(self) -> u32 {
+        let ticket = self.ticket().wrapping_add(1);
+        self.pid.store(u64::from(ticket) << TICKET_SHIFT, Relaxed);
+        for word in [self.sequence, self.requests, self.spent, self.connections, self.queued] {
             word.store(0, Relaxed);
         }
         self.availability.store(BUSY, Relaxed);
         self.state.store(State::Starting as u64, Release);
+        ticket
+    }
+
+    fn ticket(self) -> u32 {
+        (self.pid.load(Relaxed) >> TICKET_SHIFT) as u32
+    }
+
+    /// The worker that was ordered for this slot is not to come any more, unless it is [announced](Self::announce)
+    /// already: its template is gone, and what that one has begun may go on without it.
+    pub fn revoke(self) {
+        let ticket = self.ticket();
+        let revoked = u64::from(ticket.wrapping_add(1)) << TICKET_SHIFT;
+        _ = self.pid.compare_exchange(u64::from(ticket) << TICKET_SHIFT, revoked, AcqRel, Acquire);
     }
 
     /// Notes who the worker is.
     pub fn assign(self, pid: Pid) {
-        self.pid.store(pid.as_raw().unsigned_abs().into(), Relaxed);
+        self.pid.store(u64::from(self.ticket()) << TICKET_SHIFT | u64::from(pid.as_raw().unsigned_abs()), Release);
     }
 
     /// The worker is gone. Its numbers stay to be read until the slot is used again, but nobody is to wait for its
@@ -276,6 +385,30 @@ impl Slot<'_> {
         self.report_queue(false);
         self.state.store(State::Empty as u64, Release);
         fence(SeqCst);
+    }
+}
+
+/// For the template, which forks the worker that the slot belongs to.
+impl Slot<'_> {
+    /// Tells the master who the worker is that was ordered with this ticket. Returns whether it is awaited: if not, the
+    /// slot is somebody else's by now, or nobody's.
+    pub fn announce(self, ticket: u32, pid: Pid) -> bool {
+        self.answer(ticket, pid.as_raw().unsigned_abs())
+    }
+
+    /// Tells the master why there is none.
+    pub fn announce_fork_error(self, ticket: u32, error: &io::Error) {
+        let errno = error.raw_os_error().filter(|&errno| errno > 0).unwrap_or(i32::MAX);
+        self.answer(ticket, NOT_FORKED | errno.unsigned_abs());
+    }
+
+    /// The first answer counts; the same one may be given twice.
+    fn answer(self, ticket: u32, answer: u32) -> bool {
+        let awaited = u64::from(ticket) << TICKET_SHIFT;
+        let answer = awaited | u64::from(answer);
+        let before = self.pid.compare_exchange(awaited, answer, AcqRel, Acquire);
+        self.board.doorbell.ring();
+        before.is_ok() || before == Err(answer)
     }
 }
 
@@ -319,6 +452,12 @@ impl Slot<'_> {
         }
         self.state.store(state as u64, Release);
         fence(SeqCst);
+        self.board.doorbell.ring();
+    }
+
+    /// Asks the master for a successor.
+    pub fn set_spent(self) {
+        self.spent.store(1, Relaxed);
         self.board.doorbell.ring();
     }
 

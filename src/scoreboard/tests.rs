@@ -34,6 +34,25 @@ fn a_slot_tells_what_its_worker_told() {
 }
 
 #[test]
+fn only_who_is_awaited_is_announced() {
+    let board = Scoreboard::new(1).unwrap();
+    let (slot, [one, other]) = (board.slot(0), [4242, 4243].map(Pid::from_raw));
+    let first = slot.prepare();
+    slot.revoke();
+    assert!(!slot.announce(first, one), "its template is gone");
+    slot.announce_fork_error(first, &io::ErrorKind::OutOfMemory.into());
+    assert_eq!((slot.pid(), slot.fork_error()), (0, None));
+    let second = slot.prepare();
+    assert!(!slot.announce(first, one), "somebody else is to have the slot");
+    assert!(slot.announce(second, other) && slot.announce(second, other));
+    slot.revoke();
+    assert_eq!((slot.pid(), slot.fork_error()), (4243, None), "who is there stays");
+    let third = slot.prepare();
+    slot.announce_fork_error(third, &io::Error::from_raw_os_error(11));
+    assert_eq!((slot.pid(), slot.fork_error()), (0, Some(11)));
+}
+
+#[test]
 fn slots_are_apart() {
     let board = Scoreboard::new(2).unwrap();
     let (one, other) = (board.slot(0), board.slot(1));
@@ -252,4 +271,25 @@ fn of_a_worker_that_queues_and_one_that_idles_one_sees_the_other() {
         both.filter(|(found, seen)| !**found && seen.load(Relaxed) == 0).count()
     });
     assert_eq!(missed, 0, "in {ROUNDS} rounds");
+}
+
+#[test]
+fn each_generation_asks_for_one_reload() {
+    let board = Scoreboard::new(1).unwrap();
+    assert_eq!(board.reload_asked_by(), 0);
+    assert!(board.ask_for_reload(1));
+    assert!(!board.ask_for_reload(1));
+    assert!(board.ask_for_reload(2));
+    // A worker that is late.
+    assert!(!board.ask_for_reload(1));
+    assert_eq!(board.reload_asked_by(), 2);
+}
+
+#[test]
+fn each_generation_tells_once_why_its_application_is_not_there() {
+    let board = board_of_ready(2);
+    assert!(board.claim_failure_report(1));
+    board.slot(0).set_state(State::Ready);
+    assert!(!board.claim_failure_report(1));
+    assert!(board.claim_failure_report(2));
 }
