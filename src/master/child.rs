@@ -1,30 +1,36 @@
-//! One worker's entry in the books: how far it is, and until when it may stay so.
+//! One child's entry in the books, a worker's or a template's: how far it is, and until when it may stay so.
 
 use std::time::{Duration, Instant};
 
-use super::report::{Life, Next, Report, WorkerName};
+use super::report::{Life, Name, Next, Report, Wear};
 use crate::scoreboard::State;
 
 #[derive(Debug)]
 pub(super) struct Child {
-    pub(super) name: WorkerName,
+    pub(super) name: Name,
     /// Its slot of the scoreboard, its own until it is reaped.
     pub(super) slot: u32,
+    /// The reading of the configuration that it was made from.
+    pub(super) generation: u32,
     pub(super) phase: Phase,
+    /// Why it should be replaced, if it should.
+    pub(super) wear: Option<Wear>,
     /// When its slot was last looked at.
     looked_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Forked, to be aborted if it is not ready by then.
-    Starting { abort_at: Instant },
+    /// Forked, to be aborted if it is not ready by then; `None`: it has all the time.
+    Starting { abort_at: Option<Instant> },
     /// Serving. Its heart may stand still, inside a call of the application.
     Ready { since: Instant, standstill: Option<Standstill> },
     /// Asked to leave, or leaving without having been asked.
     Leaving { kill_at: Instant },
     /// Leaving because one of its requests cannot be ended otherwise, as it has told.
     Condemned { kill_at: Instant },
+    /// Not wanted any more before it was ready: nothing is lost if it is killed.
+    Dropped { kill_at: Instant },
     /// Did not respond, and was sent SIGABRT.
     Aborted { kill_at: Instant },
     /// Sent SIGKILL.
@@ -42,9 +48,30 @@ pub(super) struct Standstill {
 /// A worker that was ready for this long has shown that it can work: its end is not one of a series.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
+/// For one that is still starting when it is not wanted any more: it may have become ready meanwhile, and have a request.
+pub(super) const TIME_TO_DROP: Duration = Duration::from_millis(500);
+
 impl Child {
-    pub(super) fn new(name: WorkerName, slot: u32, now: Instant, boot_timeout: Duration) -> Self {
-        Self { name, slot, phase: Phase::Starting { abort_at: now + boot_timeout }, looked_at: now }
+    /// `boot_timeout` zero: none.
+    pub(super) fn new(name: Name, slot: u32, generation: u32, now: Instant, boot_timeout: Duration) -> Self {
+        let abort_at = (!boot_timeout.is_zero()).then(|| now + boot_timeout);
+        Self { name, slot, generation, phase: Phase::Starting { abort_at }, wear: None, looked_at: now }
+    }
+
+    /// It has become ready. Returns whether that is news.
+    pub(super) fn settle(&mut self, now: Instant) -> bool {
+        let is_news = matches!(self.phase, Phase::Starting { .. });
+        if is_news {
+            self.phase = Phase::Ready { since: now, standstill: None };
+        }
+        is_news
+    }
+
+    /// It turns out to serve, although it was not wanted any more: it has the time of those who do.
+    pub(super) fn undrop(&mut self, kill_at: Instant) {
+        if matches!(self.phase, Phase::Dropped { .. }) && !self.is_template() {
+            self.phase = Phase::Leaving { kill_at };
+        }
     }
 
     /// Follows the heartbeat of a ready worker, which is looked at every `interval` or more often. An even number may
@@ -65,12 +92,13 @@ impl Child {
 
     /// Takes note that the worker has told that it leaves, and until when it may; the report of it, if it is news. One
     /// that leaves already gets no more time.
-    pub(super) fn leave(&mut self, state: State, kill_at: Instant) -> Option<Report> {
+    pub(super) fn leave(&mut self, state: State, kill_at: Instant, next: Next) -> Option<Report> {
         let worker = self.name;
         let (phase, report) = match (self.phase, state) {
-            (Phase::Ready { .. }, State::Draining) => (Phase::Leaving { kill_at }, Report::LeavesByItself(worker)),
+            (Phase::Ready { .. }, State::Draining) => {
+                (Phase::Leaving { kill_at }, Report::LeavesByItself(worker, next))
+            }
             (Phase::Ready { .. }, State::Condemned) => {
-                let next = Next::Another(Duration::ZERO);
                 (Phase::Condemned { kill_at }, Report::RequestTooLong { worker, next })
             }
             (Phase::Leaving { kill_at }, State::Condemned) => {
@@ -82,20 +110,59 @@ impl Child {
         Some(report)
     }
 
+    /// It is to leave, at once or within `graceful_timeout`. Returns whether it has to be told.
+    pub(super) fn dismiss(&mut self, now: Instant, graceful_timeout: Duration) -> bool {
+        self.phase = match self.phase {
+            Phase::Ready { .. } => Phase::Leaving { kill_at: now + graceful_timeout },
+            Phase::Starting { .. } => Phase::Dropped { kill_at: now + TIME_TO_DROP.min(graceful_timeout) },
+            Phase::Leaving { .. }
+            | Phase::Condemned { .. }
+            | Phase::Dropped { .. }
+            | Phase::Aborted { .. }
+            | Phase::Killed => return false,
+        };
+        true
+    }
+
+    /// Nobody needs it any more, and nothing is lost with it. Returns whether that is news.
+    pub(super) fn drop_within(&mut self, time: Duration, now: Instant) -> bool {
+        let is_news = matches!(self.phase, Phase::Starting { .. } | Phase::Ready { .. });
+        if is_news {
+            self.phase = Phase::Dropped { kill_at: now + time };
+        }
+        is_news
+    }
+
     /// When something has to be done about it, unless the worker moves on before; `interval` as in
     /// [`Self::look_at_heartbeat`], `None` if nobody looks.
     pub(super) fn deadline(&self, interval: Option<Duration>) -> Option<Instant> {
         match self.phase {
-            Phase::Starting { abort_at } => Some(abort_at),
+            Phase::Starting { abort_at } => abort_at,
+            Phase::Ready { .. } if self.is_template() => None,
             Phase::Ready { .. } => interval.map(|interval| self.looked_at + interval),
-            Phase::Leaving { kill_at } | Phase::Condemned { kill_at } | Phase::Aborted { kill_at } => Some(kill_at),
+            Phase::Leaving { kill_at }
+            | Phase::Condemned { kill_at }
+            | Phase::Dropped { kill_at }
+            | Phase::Aborted { kill_at } => Some(kill_at),
             Phase::Killed => None,
         }
     }
 
-    /// Whether it is, or is still to be, one that serves.
-    pub(super) fn is_wanted(&self) -> bool {
-        matches!(self.phase, Phase::Starting { .. } | Phase::Ready { .. })
+    pub(super) fn is_template(&self) -> bool {
+        self.name.is_template()
+    }
+
+    /// Whether it serves, or as a template forks.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
+    /// Since when it serves.
+    pub(super) fn ready_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Ready { since, .. } => Some(since),
+            _ => None,
+        }
     }
 
     /// Whether its heart has stood still for `limit`, inside a call of the application.
@@ -104,14 +171,14 @@ impl Child {
     }
 
     pub(super) fn has_settled(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Ready { since, .. } if now.duration_since(since) >= SETTLED_AFTER)
+        self.ready_since().is_some_and(|since| now.duration_since(since) >= SETTLED_AFTER)
     }
 
     pub(super) fn life(&self) -> Life {
         match self.phase {
             Phase::Starting { .. } => Life::Starting,
             Phase::Ready { .. } => Life::Serving,
-            Phase::Leaving { .. } => Life::Leaving,
+            Phase::Leaving { .. } | Phase::Dropped { .. } => Life::Leaving,
             Phase::Condemned { .. } | Phase::Aborted { .. } | Phase::Killed => Life::Condemned,
         }
     }

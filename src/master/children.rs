@@ -1,17 +1,29 @@
 //! The books of the workers: who is starting, ready, late, stopping. Events and the time in, actions out.
 //!
 //! It makes no system call, reads no clock and logs nothing, so that every story of a crash can be told in a test. The
-//! loop in `master` finds the events and carries the actions out.
+//! loop in `master` finds the events and carries the actions out. Here are the books and the order of things; what is
+//! decided is in [`renewal`] (reload and recycling), [`filling`] (empty seats), [`templates`], [`watch`] (who is late) and
+//! [`stopping`].
 //!
 //! A worker has a *number*, 1 to N, which it takes over from the one it replaces, and a *slot* of the scoreboard, which
 //! it shares with nobody, not even with a predecessor that is still on its way out.
 
+mod filling;
+mod renewal;
+mod seat;
+mod stopping;
+mod templates;
+mod watch;
+
 use std::time::{Duration, Instant};
 
-use super::Plan;
-use super::backoff::Backoff;
+use self::renewal::Renewal;
+use self::seat::{BootFailure, Holder, Seat};
+use self::stopping::Delay;
+use self::templates::{Generation, Source, Unwanted};
 use super::child::{Child, Phase};
-use super::report::{Impatience, Next, Report, WorkerName};
+use super::plan::Plan;
+use super::report::{Name, Next, Report};
 use crate::exit::Exit;
 use crate::scoreboard::State;
 use crate::sys::process::{HowEnded, Pid};
@@ -23,24 +35,64 @@ pub(super) enum Event {
     /// Time has passed.
     Tick,
     /// This is what an occupied slot says.
-    Seen { slot: u32, state: State, sequence: u64 },
-    /// [`Action::Spawn`] was carried out.
-    Spawned { number: u32, slot: u32, pid: Pid },
-    /// [`Action::Spawn`] failed.
-    SpawnFailed { number: u32, reason: String },
+    Seen {
+        slot: u32,
+        told: Told,
+    },
+    /// So much memory has the worker in this slot in RAM.
+    Measured {
+        slot: u32,
+        bytes: u64,
+    },
+    /// What was wanted in this slot was forked.
+    Spawned {
+        slot: u32,
+        pid: Pid,
+    },
+    /// It could not be forked.
+    SpawnFailed {
+        slot: u32,
+        reason: String,
+    },
     /// A child was reaped.
-    Ended { pid: Pid, how: HowEnded },
+    Ended {
+        pid: Pid,
+        how: HowEnded,
+    },
     /// [`Action::Adopt`] failed.
     NotAdopted,
     /// The operator wants the server to end.
     StopAsked(Signal),
+    /// The configuration has been read again.
+    Reload {
+        generation: u32,
+        plan: Plan,
+        why: &'static str,
+    },
+    /// The operator wants one worker more, or one less, or none for now.
+    More(Signal),
+    Fewer(Signal),
+    None(Signal),
+}
+
+/// What a slot says of its worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) state: State,
+    pub(super) sequence: u64,
+    pub(super) is_spent: bool,
 }
 
 /// What to do about it, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Fork a worker. Answered by [`Event::Spawned`] or [`Event::SpawnFailed`] before any other event.
-    Spawn { number: u32, slot: u32 },
+    /// Fork a worker, or with number 0 a template. Answered by [`Event::Spawned`] or [`Event::SpawnFailed`] before any
+    /// other event.
+    Spawn { number: u32, slot: u32, generation: u32 },
+    /// Have the template fork a worker. Answered by the same events, at some time.
+    Order { number: u32, slot: u32, template: Pid },
+    /// The template is to leave.
+    Dismiss { template: Pid },
     /// SIGTERM: finish what you have.
     Terminate(Pid),
     /// SIGABRT: show where you are.
@@ -54,8 +106,14 @@ pub(super) enum Action {
     Adopt { slot: u32 },
     /// Tell the operator.
     Report(Report),
+    /// A child that is not ours, which somebody else may know.
+    Stranger { pid: Pid, how: HowEnded },
     /// The first worker is ready: the server has started.
     Started,
+    /// The workers are about to be told that the server ends.
+    Stopping,
+    /// No more workers will come of this generation, and none is left.
+    Retire { generation: u32 },
     /// Nothing is left to supervise.
     Exit(Exit),
 }
@@ -63,6 +121,7 @@ pub(super) enum Action {
 /// All workers, from the first fork to the last one reaped.
 #[derive(Debug)]
 pub(super) struct Children {
+    /// Of the newest generation that was not given up.
     plan: Plan,
     /// How many slots there are. With no more than workers, a replacement waits until its predecessor is gone.
     slots: u32,
@@ -71,6 +130,21 @@ pub(super) struct Children {
     seats: Vec<Seat>,
     /// Forked and not reaped yet.
     living: Vec<Child>,
+    /// Those that have workers, or may get some.
+    generations: Vec<Generation>,
+    /// The one that all workers are to be of.
+    current: u32,
+    /// The newest one that a worker has been ready of; 0 before that. Lower than `current`: it is not known yet whether
+    /// the new one can boot.
+    proven: u32,
+    /// Ordered, and not wanted any more: the slots are theirs until the templates have answered.
+    unwanted: Vec<Unwanted>,
+    /// The worker that is being replaced before it leaves. Never more than one.
+    renewal: Option<Renewal>,
+    /// The newest generation that has been reported to serve everywhere.
+    reported: u32,
+    /// SIGTERM has come, and `--shutdown-delay` is not over.
+    delay: Option<Delay>,
     /// A slot has become empty and nobody has been told to look into its inbox; from this time on somebody is.
     orphans: Option<Instant>,
 }
@@ -85,55 +159,30 @@ enum Stage {
     Stopping { since: Instant },
 }
 
-/// One of the workers that the plan asks for.
-#[derive(Debug)]
-struct Seat {
-    holder: Holder,
-    backoff: Backoff,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
-    /// Nobody until then.
-    Vacant { spawn_at: Instant },
-    /// A worker for this slot is being forked.
-    Spawning { slot: u32 },
-    /// This worker, until it ends, leaves or is late.
-    Held(Pid),
-    /// A worker of the first set that did not become ready.
-    Failed(BootFailure),
-}
-
-/// The greatest of several decides how the server ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum BootFailure {
-    NotForked,
-    Ended,
-    AppCannotLoad,
-}
-
-/// Between SIGABRT and SIGKILL: time to write down the stacks of all threads.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// Before a worker is told once more to look after orphans: its inbox was full.
 const ADOPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// A second stop signal within this time is the first one again: timeout(1) signals its child and then its process
-/// group, and Ctrl-C reaches the master from the terminal and from a wrapper that passes it on. People are slower.
-const ECHO: Duration = Duration::from_millis(100);
-
-/// How often the heartbeats of the workers are looked at: four times during the timeout, within these bounds. A worker
-/// does not say when a call begins: that would cost every request a system call, and this costs an idle server one
-/// wake-up a second.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// The generation that the server starts with.
+const FIRST: u32 = 1;
 
 impl Children {
     /// None yet; the first [`Event::Tick`] spawns them all.
     pub(super) fn new(plan: &Plan, slots: u32, now: Instant) -> Self {
-        let seat = |_| Seat { holder: Holder::Vacant { spawn_at: now }, backoff: Backoff::default() };
-        let seats = (0..plan.workers).map(seat).collect();
-        Self { plan: *plan, slots, stage: Stage::Booting, seats, living: Vec::new(), orphans: None }
+        Self {
+            plan: *plan,
+            slots,
+            stage: Stage::Booting,
+            seats: (0..plan.workers).map(|_| Seat::vacant(now)).collect(),
+            living: Vec::new(),
+            generations: vec![Generation::new(FIRST, plan, now)],
+            current: FIRST,
+            proven: 0,
+            unwanted: Vec::new(),
+            renewal: None,
+            reported: FIRST,
+            delay: None,
+            orphans: None,
+        }
     }
 
     /// The slots that are worth a look.
@@ -141,20 +190,54 @@ impl Children {
         self.living.iter().map(|child| child.slot).collect()
     }
 
+    /// The processes that write logs.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        self.living.iter().map(|child| child.name.pid).collect()
+    }
+
+    /// How many workers serve.
+    pub(super) fn ready(&self) -> u32 {
+        self.living.iter().filter(|child| child.is_ready() && !child.is_template()).count() as u32
+    }
+
+    /// How many should.
+    pub(super) fn wanted(&self) -> u32 {
+        self.seats.len() as u32
+    }
+
+    /// Of the newest generation that was not given up.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn is_booting(&self) -> bool {
+        self.stage == Stage::Booting
+    }
+
     /// Takes note of an event, and decides.
     pub(super) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = match event {
             Event::Tick => Vec::new(),
-            Event::Seen { slot, state, sequence } => self.seen(slot, state, sequence, now),
-            Event::Spawned { number, slot, pid } => self.spawned(number, slot, pid, now),
-            Event::SpawnFailed { number, reason } => self.spawn_failed(number, reason, now),
+            Event::Seen { slot, told } => self.seen(slot, told, now),
+            Event::Measured { slot, bytes } => self.measured(slot, bytes),
+            Event::Spawned { slot, pid } => self.spawned(slot, pid, now),
+            Event::SpawnFailed { slot, reason } => self.spawn_failed(slot, reason, now),
             Event::Ended { pid, how } => self.ended(pid, how, now),
             Event::NotAdopted => self.not_adopted(now),
             Event::StopAsked(signal) => self.stop_asked(signal, now),
+            Event::Reload { generation, plan, why } => self.reload(generation, plan, why, now),
+            Event::More(signal) => self.more(signal, now),
+            Event::Fewer(signal) => self.fewer(signal, now),
+            Event::None(signal) => self.none(signal, now),
         };
+        self.stop_when_due(now, &mut actions);
         self.stop_the_late(now, &mut actions);
+        self.renew(now, &mut actions);
+        self.fill_templates(now, &mut actions);
         self.fill_seats(now, &mut actions);
         self.tell_of_orphans(now, &mut actions);
+        self.tell_of_reload(&mut actions);
+        self.retire(now, &mut actions);
         self.end(&mut actions);
         actions
     }
@@ -165,120 +248,241 @@ impl Children {
         let deadlines = self.living.iter().filter_map(|child| child.deadline(interval));
         // Without a worker to tell, the first that becomes ready comes before, and is an event.
         let adoption = self.adopter().and(self.orphans);
-        deadlines.chain(self.next_spawn()).chain(adoption).min()
+        let others = [self.next_spawn(), self.next_renewal(), self.late_order(), self.stop_due(), adoption];
+        deadlines.chain(others.into_iter().flatten()).min()
     }
 
+    /// Without a free slot the end of some worker comes first, and without a template its readiness: both are events.
     fn next_spawn(&self) -> Option<Instant> {
-        // Without a free slot the end of some worker comes first, and is an event.
         if self.is_stopping() || self.free_slot().is_none() {
             return None;
         }
-        self.seats.iter().filter_map(Seat::spawn_at).min()
-    }
-
-    /// `None`: nobody looks, since nothing is ever too late.
-    fn watch_interval(&self) -> Option<Duration> {
-        let timeout = self.plan.timeout;
-        (!timeout.is_zero()).then(|| (timeout / 4).clamp(WATCH_INTERVAL_MIN, WATCH_INTERVAL))
-    }
-
-    fn is_stopping(&self) -> bool {
-        matches!(self.stage, Stage::Stopping { .. })
+        let seats = self.seats.iter().filter_map(|seat| seat.holder.spawn_at());
+        let seats = seats.filter(|_| self.source(self.filling_generation()) != Source::Wait);
+        let renewal = self.renewal.iter().filter(|renewal| self.source(renewal.generation) != Source::Wait);
+        let renewal = renewal.filter_map(|renewal| renewal.successor.spawn_at());
+        seats.chain(renewal).chain(self.next_template()).min()
     }
 
     fn free_slot(&self) -> Option<u32> {
         let is_lived_in = |slot| self.living.iter().any(|child| child.slot == slot);
-        let is_reserved = |slot| self.seats.iter().any(|seat| seat.holder == Holder::Spawning { slot });
+        let ordered = self.ordered_slots();
+        let is_reserved = |slot| ordered.contains(&slot);
         (0..self.slots).find(|&slot| !is_lived_in(slot) && !is_reserved(slot))
     }
 
-    fn seat(&mut self, number: u32) -> &mut Seat {
-        &mut self.seats[index_of(number)]
+    /// Everything that a child may be forked for.
+    fn holders(&self) -> impl Iterator<Item = &Holder> {
+        let templates = self.generations.iter().filter_map(|generation| generation.template.as_ref());
+        let seats = self.seats.iter().chain(templates).map(|seat| &seat.holder);
+        seats.chain(self.renewal.iter().map(|renewal| &renewal.successor))
+    }
+
+    fn holders_mut(&mut self) -> impl Iterator<Item = &mut Holder> {
+        let templates = self.generations.iter_mut().filter_map(|generation| generation.template.as_mut());
+        let seats = self.seats.iter_mut().chain(templates).map(|seat| &mut seat.holder);
+        seats.chain(self.renewal.iter_mut().map(|renewal| &mut renewal.successor))
+    }
+
+    /// `None` if there are fewer workers by now.
+    fn seat(&mut self, number: u32) -> Option<&mut Seat> {
+        self.seats.get_mut((number as usize).checked_sub(1)?)
+    }
+
+    fn child(&self, pid: Pid) -> Option<&Child> {
+        self.living.iter().find(|child| child.name.pid == pid)
+    }
+
+    fn child_mut(&mut self, pid: Pid) -> Option<&mut Child> {
+        self.living.iter_mut().find(|child| child.name.pid == pid)
     }
 }
 
 /// What events change.
 impl Children {
-    fn seen(&mut self, slot: u32, state: State, sequence: u64, now: Instant) -> Vec<Action> {
-        let interval = self.watch_interval();
-        let graceful_timeout = self.plan.graceful_timeout;
-        let Some(child) = self.living.iter_mut().find(|child| child.slot == slot) else { return Vec::new() };
-        let (name, is_wanted) = (child.name, child.is_wanted());
+    fn seen(&mut self, slot: u32, told: Told, now: Instant) -> Vec<Action> {
+        let Some(index) = self.living.iter().position(|child| child.slot == slot) else { return Vec::new() };
         let mut actions = Vec::new();
         // Ready comes before these two, even if a look has missed it.
-        let is_past_ready = matches!(state, State::Draining | State::Condemned);
-        if matches!(child.phase, Phase::Starting { .. }) && (state == State::Ready || is_past_ready) {
-            child.phase = Phase::Ready { since: now, standstill: None };
-            actions.push(Action::Report(Report::Ready(name)));
+        let is_past_ready = matches!(told.state, State::Draining | State::Condemned);
+        let is_ready = is_past_ready || matches!(told.state, State::Ready | State::Template);
+        if is_ready && self.living[index].settle(now) {
+            self.became_ready(index, now, &mut actions);
         }
-        if let Some(interval) = interval {
-            child.look_at_heartbeat(sequence, interval, now);
+        if is_ready {
+            self.living[index].undrop(now + self.plan.graceful_timeout);
         }
-        if is_past_ready && let Some(report) = child.leave(state, now + graceful_timeout) {
-            actions.push(Action::Report(report));
-            if is_wanted {
-                self.seat(name.number).holder = Holder::Vacant { spawn_at: now };
-            }
+        self.follow(index, told, now);
+        if is_past_ready {
+            self.leaves(index, told.state, now, &mut actions);
         }
-        if self.stage == Stage::Booting && !actions.is_empty() {
+        if self.stage == Stage::Booting && is_ready && !self.living[index].is_template() {
+            // Also one that is not wanted any more by now has shown that it can be done.
+            self.proven = self.proven.max(self.living[index].generation);
             self.start_serving(now);
             actions.push(Action::Started);
         }
         actions
     }
 
-    fn start_serving(&mut self, now: Instant) {
-        self.stage = Stage::Serving;
-        for seat in self.seats.iter_mut().filter(|seat| seat.failure().is_some()) {
-            seat.vacate(now);
+    fn became_ready(&mut self, index: usize, now: Instant, actions: &mut Vec<Action>) {
+        let Child { name, generation, .. } = self.living[index];
+        actions.push(Action::Report(Report::Ready(name)));
+        if !name.is_template() {
+            self.proven = self.proven.max(generation);
+            self.hand_over(name.pid, now, actions);
         }
     }
 
-    fn spawned(&mut self, number: u32, slot: u32, pid: Pid, now: Instant) -> Vec<Action> {
-        let name = WorkerName { number, pid };
-        self.living.push(Child::new(name, slot, now, self.plan.boot_timeout));
-        self.seat(number).holder = Holder::Held(pid);
-        vec![Action::Report(Report::Forked(name))]
+    /// A worker says that it leaves, and was not asked to.
+    fn leaves(&mut self, index: usize, state: State, now: Instant, actions: &mut Vec<Action>) {
+        let pid = self.living[index].name.pid;
+        let kill_at = now + self.plan.graceful_timeout;
+        let number = self.living[index].name.number;
+        let is_seated = self.seat(number).is_some_and(|seat| seat.holder == Holder::Held(pid));
+        let next = if is_seated && !self.is_stopping() { Next::AT_ONCE } else { Next::Nobody };
+        if let Some(report) = self.living[index].leave(state, kill_at, next) {
+            actions.push(Action::Report(report));
+            if is_seated {
+                self.succeed_at_once(number, now);
+            }
+        }
     }
 
-    fn spawn_failed(&mut self, number: u32, reason: String, now: Instant) -> Vec<Action> {
+    /// The worker of a seat does not count any more: its successor, if it has one already, or another takes the seat.
+    fn succeed_at_once(&mut self, number: u32, now: Instant) {
+        let renewal = self.renewal.take_if(|renewal| renewal.number == number);
+        let Some(seat) = self.seat(number) else { return };
+        seat.holder = Holder::Vacant { spawn_at: now };
+        if let Some(renewal) = renewal.filter(Renewal::is_under_way) {
+            seat.holder = renewal.successor;
+            seat.generation = renewal.generation;
+        }
+    }
+
+    fn start_serving(&mut self, now: Instant) {
+        self.stage = Stage::Serving;
+        let templates = self.generations.iter_mut().filter_map(|generation| generation.template.as_mut());
+        for seat in self.seats.iter_mut().chain(templates).filter(|seat| seat.holder.failure().is_some()) {
+            seat.vacate(false, now);
+        }
+    }
+
+    fn spawned(&mut self, slot: u32, pid: Pid, now: Instant) -> Vec<Action> {
+        let Some((number, generation)) = self.expected_in(slot) else {
+            // There are fewer workers by now, or the template took too long and was given up.
+            return self.unexpected(slot, pid, now);
+        };
+        let name = Name { number, pid };
+        self.living.push(Child::new(name, slot, generation, now, self.plan.boot_timeout));
+        let mut actions = vec![Action::Report(Report::Forked(name))];
+        if let Some(holder) = self.holders_mut().find(|holder| holder.spawning() == Some(slot)) {
+            *holder = Holder::Held(pid);
+        }
+        if self.is_stopping() {
+            // Ordered before the stop, of which it was not told.
+            self.let_go(pid, now, &mut actions);
+        }
+        actions
+    }
+
+    /// Number and generation of what is being forked for this slot.
+    fn expected_in(&self, slot: u32) -> Option<(u32, u32)> {
+        let is_this = |holder: &Holder| holder.spawning() == Some(slot);
+        if let Some(renewal) = self.renewal.as_ref().filter(|renewal| is_this(&renewal.successor)) {
+            return Some((renewal.number, renewal.generation));
+        }
+        let templates = self.generations.iter().filter_map(|own| Some((0, own.number, &own.template.as_ref()?.holder)));
+        let seats = self.seats.iter().zip(1..).map(|(seat, number)| (number, seat.generation, &seat.holder));
+        let found = seats.chain(templates).find(|(_, _, holder)| is_this(holder));
+        found.map(|(number, generation, _)| (number, generation))
+    }
+
+    fn unexpected(&mut self, slot: u32, pid: Pid, now: Instant) -> Vec<Action> {
+        let generation = self.answered(slot).unwrap_or(self.current);
+        let mut child = Child::new(Name { number: self.wanted() + 1, pid }, slot, generation, now, Duration::ZERO);
+        child.phase = Phase::Killed;
+        self.living.push(child);
+        vec![Action::Kill(pid)]
+    }
+
+    fn spawn_failed(&mut self, slot: u32, reason: String, now: Instant) -> Vec<Action> {
         // The slot was about to be used; who has sent something to it meanwhile counts on a reader.
         self.orphans = Some(now);
-        let next = self.succeed(number, BootFailure::NotForked, now);
-        vec![Action::Report(Report::NotForked { number, reason, next })]
+        let Some((number, generation)) = self.expected_in(slot) else {
+            self.answered(slot);
+            return vec![Action::Vacate { slot }];
+        };
+        let mut actions = Vec::new();
+        let next = if number == 0 {
+            self.template_failed(generation, BootFailure::NotForked, now, &mut actions)
+        } else if self.renewal.as_ref().is_some_and(|renewal| renewal.successor.spawning() == Some(slot)) {
+            self.successor_failed(now, &mut actions)
+        } else {
+            self.succeed(number, BootFailure::NotForked, false, now)
+        };
+        actions.insert(0, Action::Vacate { slot });
+        actions.insert(1, Action::Report(Report::NotForked { number, reason, next }));
+        actions
     }
 
     fn ended(&mut self, pid: Pid, how: HowEnded, now: Instant) -> Vec<Action> {
         let Some(index) = self.living.iter().position(|child| child.name.pid == pid) else {
-            return vec![Action::Report(Report::StrangerEnded { pid, how })];
+            return vec![Action::Stranger { pid, how }];
         };
         let child = self.living.remove(index);
         self.orphans = Some(now);
-        let Child { name, slot, .. } = child;
-        let seat = self.seat(name.number);
-        let next = if seat.holder == Holder::Held(pid) {
-            if child.has_settled(now) {
-                seat.backoff.reset();
-            }
-            self.succeed(name.number, BootFailure::of(how), now)
-        } else {
-            Next::Nobody
-        };
-        let report = Report::Ended { worker: name, how, during: child.life(), next };
-        vec![Action::Vacate { slot }, Action::Report(report)]
+        let mut actions = Vec::new();
+        let next = self.gone(&child, BootFailure::of(how), now, &mut actions);
+        let report = Report::Ended { worker: child.name, how, during: child.life(), next };
+        actions.insert(0, Action::Vacate { slot: child.slot });
+        actions.insert(1, Action::Report(report));
+        actions
     }
 
-    /// Decides what becomes of a seat whose worker is gone.
-    fn succeed(&mut self, number: u32, failure: BootFailure, now: Instant) -> Next {
+    /// Decides what comes after a child that has ended.
+    fn gone(&mut self, child: &Child, failure: BootFailure, now: Instant, actions: &mut Vec<Action>) -> Next {
+        let Child { name, generation, .. } = *child;
+        let held = Holder::Held(name.pid);
+        if name.is_template() {
+            return self.template_ended(child, failure, now, actions);
+        }
+        if self.renewal.as_ref().is_some_and(|renewal| renewal.successor == held) {
+            return self.successor_failed(now, actions);
+        }
+        match self.seat(name.number) {
+            Some(seat) if seat.holder == held => {
+                if child.has_settled(now) {
+                    seat.backoff.reset();
+                }
+            }
+            Some(_) | None => return Next::Nobody,
+        }
+        if self.renewal.as_ref().is_some_and(|renewal| renewal.number == name.number && renewal.is_under_way()) {
+            self.succeed_at_once(name.number, now);
+            return Next::UnderWay;
+        }
+        self.renewal.take_if(|renewal| renewal.number == name.number);
+        if self.stage == Stage::Serving && generation > self.proven {
+            self.give_up(generation, now, actions);
+        }
+        self.succeed(name.number, failure, child.is_ready(), now)
+    }
+
+    /// Decides what becomes of a seat whose worker is gone, or never came.
+    fn succeed(&mut self, number: u32, failure: BootFailure, has_served: bool, now: Instant) -> Next {
         let stage = self.stage;
-        let seat = self.seat(number);
+        let Some(seat) = self.seat(number) else { return Next::Nobody };
         match stage {
             Stage::Booting => {
                 seat.holder = Holder::Failed(failure);
                 Next::Undecided
             }
-            Stage::Serving => Next::Another(seat.vacate(now)),
-            Stage::Stopping { .. } => Next::Nobody,
+            Stage::Serving => Next::Another(seat.vacate(has_served, now)),
+            Stage::Stopping { .. } => {
+                seat.holder = Holder::Vacant { spawn_at: now };
+                Next::Nobody
+            }
         }
     }
 
@@ -286,175 +490,6 @@ impl Children {
         self.orphans = Some(now + ADOPT_PAUSE);
         Vec::new()
     }
-
-    fn stop_asked(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
-        if let Stage::Stopping { since } = self.stage {
-            let is_echo = now.duration_since(since) < ECHO;
-            return if is_echo { Vec::new() } else { self.kill_all(signal) };
-        }
-        self.stage = Stage::Stopping { since: now };
-        let mut actions = vec![Action::Report(Report::StopAsked { signal, workers: self.living.len() })];
-        for child in self.living.iter_mut().filter(|child| child.is_wanted()) {
-            child.phase = Phase::Leaving { kill_at: now + self.plan.graceful_timeout };
-            actions.push(Action::Terminate(child.name.pid));
-        }
-        actions
-    }
-
-    fn kill_all(&mut self, signal: Signal) -> Vec<Action> {
-        let mut killed = Vec::new();
-        for child in self.living.iter_mut().filter(|child| child.phase != Phase::Killed) {
-            child.phase = Phase::Killed;
-            killed.push(child.name);
-        }
-        cut(killed, Impatience::Signal(signal))
-    }
-}
-
-/// What follows from the time and the books, whatever the event was.
-impl Children {
-    fn stop_the_late(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let Plan { timeout, graceful_timeout, boot_timeout, .. } = self.plan;
-        let mut cut_off = Vec::new();
-        for child in &mut self.living {
-            let worker = child.name;
-            match child.phase {
-                Phase::Starting { abort_at } if abort_at <= now => {
-                    actions.push(Action::Report(Report::BootTooLong { worker, limit: boot_timeout }));
-                    actions.push(abort(child, now));
-                }
-                Phase::Ready { .. } if !timeout.is_zero() && child.is_stuck_for(timeout) => {
-                    actions.push(Action::Report(Report::DoesNotRespond { worker, limit: timeout }));
-                    actions.push(abort(child, now));
-                    self.seats[index_of(worker.number)].holder = Holder::Vacant { spawn_at: now };
-                }
-                Phase::Leaving { kill_at } | Phase::Condemned { kill_at } if kill_at <= now => {
-                    child.phase = Phase::Killed;
-                    cut_off.push(worker);
-                }
-                Phase::Aborted { kill_at } if kill_at <= now => {
-                    child.phase = Phase::Killed;
-                    actions.push(Action::Kill(worker.pid));
-                }
-                Phase::Starting { .. }
-                | Phase::Ready { .. }
-                | Phase::Leaving { .. }
-                | Phase::Condemned { .. }
-                | Phase::Aborted { .. }
-                | Phase::Killed => {}
-            }
-        }
-        actions.extend(cut(cut_off, Impatience::Timeout(graceful_timeout)));
-    }
-
-    fn fill_seats(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.is_stopping() {
-            return;
-        }
-        for number in 1..=self.plan.workers {
-            if self.seat(number).spawn_at().is_some_and(|spawn_at| spawn_at <= now) {
-                let Some(slot) = self.free_slot() else { return };
-                self.seat(number).holder = Holder::Spawning { slot };
-                actions.push(Action::Spawn { number, slot });
-            }
-        }
-    }
-
-    fn tell_of_orphans(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.orphans.is_some_and(|at| at <= now)
-            && let Some(slot) = self.adopter()
-        {
-            self.orphans = None;
-            actions.push(Action::Adopt { slot });
-        }
-    }
-
-    /// Who is to look after the connections of others: a ready worker, or while none is ready one that is leaving.
-    fn adopter(&self) -> Option<u32> {
-        let is_ready = |child: &&Child| matches!(child.phase, Phase::Ready { .. });
-        let is_leaving = |child: &&Child| matches!(child.phase, Phase::Leaving { .. });
-        let adopter = self.living.iter().find(is_ready).or_else(|| self.living.iter().find(is_leaving));
-        adopter.map(|child| child.slot)
-    }
-
-    fn end(&self, actions: &mut Vec<Action>) {
-        if !self.living.is_empty() {
-            return;
-        }
-        match self.stage {
-            Stage::Booting => {
-                if let Some(exit) = self.boot_failure() {
-                    actions.extend([Action::Report(Report::NoneBooted(exit)), Action::Exit(exit)]);
-                }
-            }
-            Stage::Serving => {}
-            Stage::Stopping { .. } => actions.extend([Action::Report(Report::Stopped), Action::Exit(Exit::Stopped)]),
-        }
-    }
-
-    /// How the server ends if every one of the first set has failed.
-    fn boot_failure(&self) -> Option<Exit> {
-        let failures: Option<Vec<BootFailure>> = self.seats.iter().map(Seat::failure).collect();
-        failures?.into_iter().max().map(BootFailure::exit)
-    }
-}
-
-impl Seat {
-    fn spawn_at(&self) -> Option<Instant> {
-        match self.holder {
-            Holder::Vacant { spawn_at } => Some(spawn_at),
-            Holder::Spawning { .. } | Holder::Held(_) | Holder::Failed(_) => None,
-        }
-    }
-
-    fn failure(&self) -> Option<BootFailure> {
-        match self.holder {
-            Holder::Failed(failure) => Some(failure),
-            Holder::Vacant { .. } | Holder::Spawning { .. } | Holder::Held(_) => None,
-        }
-    }
-
-    /// Its worker has failed: the next one follows after the pause that is returned.
-    fn vacate(&mut self, now: Instant) -> Duration {
-        let pause = self.backoff.next_pause();
-        self.holder = Holder::Vacant { spawn_at: now + pause };
-        pause
-    }
-}
-
-impl BootFailure {
-    fn of(how: HowEnded) -> Self {
-        match how {
-            HowEnded::Exited(status) if status == i32::from(Exit::AppCannotLoad.status()) => Self::AppCannotLoad,
-            HowEnded::Exited(_) | HowEnded::Signaled(..) => Self::Ended,
-        }
-    }
-
-    fn exit(self) -> Exit {
-        match self {
-            Self::NotForked => Exit::Failed,
-            Self::Ended => Exit::WorkersCannotBoot,
-            Self::AppCannotLoad => Exit::AppCannotLoad,
-        }
-    }
-}
-
-fn index_of(number: u32) -> usize {
-    number as usize - 1
-}
-
-fn abort(child: &mut Child, now: Instant) -> Action {
-    child.phase = Phase::Aborted { kill_at: now + LAST_WORDS };
-    Action::Abort(child.name.pid)
-}
-
-/// Kills workers that may have requests in flight, which the operator should know.
-fn cut(workers: Vec<WorkerName>, why: Impatience) -> Vec<Action> {
-    if workers.is_empty() {
-        return Vec::new();
-    }
-    let kills: Vec<Action> = workers.iter().map(|worker| Action::Kill(worker.pid)).collect();
-    std::iter::once(Action::Report(Report::Cut { workers, why })).chain(kills).collect()
 }
 
 #[cfg(test)]

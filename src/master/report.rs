@@ -9,57 +9,98 @@ use crate::exit::Exit;
 use crate::sys::process::{HowEnded, Pid};
 use crate::sys::signal::Signal;
 
-/// How a worker is called in the log.
+/// How a child is called in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WorkerName {
+pub(super) struct Name {
+    /// 0 for a template.
     pub(super) number: u32,
     pub(super) pid: Pid,
 }
 
+impl Name {
+    pub(super) fn is_template(self) -> bool {
+        self.number == 0
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
-    Forked(WorkerName),
+    Forked(Name),
     NotForked {
         number: u32,
         reason: String,
         next: Next,
     },
-    Ready(WorkerName),
+    Ready(Name),
     BootTooLong {
-        worker: WorkerName,
+        worker: Name,
         limit: Duration,
     },
     /// Not even the part of a worker that looks after its requests.
     DoesNotRespond {
-        worker: WorkerName,
+        worker: Name,
         limit: Duration,
     },
     /// The worker has told so itself.
     RequestTooLong {
-        worker: WorkerName,
+        worker: Name,
         next: Next,
     },
     /// The application or the operator made the worker leave.
-    LeavesByItself(WorkerName),
+    LeavesByItself(Name, Next),
+    /// It is replaced, and serves until its successor is ready.
+    Worn {
+        worker: Name,
+        wear: Wear,
+    },
+    Reloading {
+        generation: u32,
+        why: &'static str,
+    },
+    Reloaded {
+        generation: u32,
+        workers: u32,
+    },
+    /// A configuration that cannot be used.
+    NotReloaded {
+        why: &'static str,
+        reason: String,
+    },
+    /// None of its workers became ready.
+    GivenUp {
+        generation: u32,
+        instead: u32,
+    },
+    Resized {
+        signal: Signal,
+        workers: u32,
+    },
+    /// There is no room for another worker.
+    NoMore {
+        signal: Signal,
+        workers: u32,
+    },
+    NoFewer {
+        signal: Signal,
+    },
     Ended {
-        worker: WorkerName,
+        worker: Name,
         how: HowEnded,
         during: Life,
         next: Next,
     },
-    /// Not a worker: process 1 inherits the children of others.
-    StrangerEnded {
-        pid: Pid,
-        how: HowEnded,
-    },
     NoneBooted(Exit),
+    StopDelayed {
+        signal: Signal,
+        delay: Duration,
+    },
     StopAsked {
         signal: Signal,
         workers: usize,
     },
     /// Killed in spite of requests in flight.
     Cut {
-        workers: Vec<WorkerName>,
+        workers: Vec<Name>,
         why: Impatience,
     },
     Stopped,
@@ -81,10 +122,27 @@ pub(super) enum Life {
 pub(super) enum Next {
     /// Another one, after a pause.
     Another(Duration),
+    /// One that is starting already.
+    UnderWay,
     /// Another one if any of the first set becomes ready, which this one did not.
     Undecided,
     /// Nobody: the place is taken, or the server is stopping.
     Nobody,
+}
+
+impl Next {
+    pub(super) const AT_ONCE: Self = Self::Another(Duration::ZERO);
+}
+
+/// Why a worker is to be replaced that serves well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wear {
+    /// It has answered as many as one worker should.
+    Requests,
+    /// It has served for so long.
+    Age(Duration),
+    /// It has so many bytes in RAM, and one worker should not have more than `limit`.
+    Memory { bytes: u64, limit: u64 },
 }
 
 /// Why nobody waits for the requests in flight any longer.
@@ -99,13 +157,23 @@ pub(super) enum Impatience {
 impl Report {
     pub(super) fn level(&self) -> Level {
         match self {
-            Self::Forked(_) | Self::Ready(_) | Self::StrangerEnded { .. } => Level::Debug,
-            Self::LeavesByItself(_) | Self::StopAsked { .. } | Self::Stopped => Level::Info,
-            Self::Cut { .. } => Level::Warn,
+            Self::Forked(_) | Self::Ready(_) => Level::Debug,
+            Self::LeavesByItself(..)
+            | Self::Worn { .. }
+            | Self::Reloading { .. }
+            | Self::Reloaded { .. }
+            | Self::Resized { .. }
+            | Self::NoFewer { .. }
+            | Self::StopDelayed { .. }
+            | Self::StopAsked { .. }
+            | Self::Stopped => Level::Info,
+            Self::Cut { .. } | Self::NoMore { .. } => Level::Warn,
             Self::NotForked { .. }
             | Self::BootTooLong { .. }
             | Self::DoesNotRespond { .. }
             | Self::RequestTooLong { .. }
+            | Self::NotReloaded { .. }
+            | Self::GivenUp { .. }
             | Self::NoneBooted(_) => Level::Error,
             Self::Ended { how, during, next, .. } => level_of_end(*how, *during, *next),
         }
@@ -132,6 +200,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forked(worker) => write!(f, "{worker} forked"),
+            Self::NotForked { number: 0, reason, next } => write!(f, "a template could not be forked: {reason}{next}"),
             Self::NotForked { number, reason, next } => {
                 write!(f, "worker {number} could not be forked: {reason}{next}")
             }
@@ -145,13 +214,32 @@ impl fmt::Display for Report {
             Self::RequestTooLong { worker, next } => {
                 write!(f, "{worker}: a request took longer than its timeout{next}")
             }
-            Self::LeavesByItself(worker) => write!(f, "{worker} is leaving, starting another"),
+            Self::LeavesByItself(worker, next) => write!(f, "{worker} is leaving{next}"),
+            Self::Worn { worker, wear } => write!(f, "{worker} {wear}: starting its successor"),
+            Self::Reloading { generation, why } => write!(f, "{why}: reloading, generation {generation} is starting"),
+            Self::Reloaded { generation, workers } => {
+                write!(f, "reloaded: generation {generation} serves with {}", Count(*workers as usize))
+            }
+            Self::NotReloaded { why, reason } => write!(f, "{why}: not reloaded, all goes on as before: {reason}"),
+            Self::GivenUp { generation, instead } => write!(
+                f,
+                "generation {generation} is given up, its first worker did not start: generation {instead} goes on serving"
+            ),
+            Self::Resized { signal, workers } => write!(f, "{signal}: {} from now on", Count(*workers as usize)),
+            Self::NoMore { signal, workers } => {
+                write!(
+                    f,
+                    "{signal}: it stays at {}, there is no room for more until a restart",
+                    Count(*workers as usize)
+                )
+            }
+            Self::NoFewer { signal } => write!(f, "{signal}: the last worker stays"),
+            Self::StopDelayed { signal, delay } => write!(f, "{signal}: serving for {} more", Seconds(*delay)),
             Self::Ended { worker, how, during, next } => {
                 let remark = if how.is_killed() && *during != Life::Condemned { " (out of memory?)" } else { "" };
                 let when = if *during == Life::Starting { " while starting" } else { "" };
                 write!(f, "{worker} {how}{remark}{when}{next}")
             }
-            Self::StrangerEnded { pid, how } => write!(f, "process {pid}, not a worker, {how}"),
             Self::NoneBooted(Exit::AppCannotLoad) => f.write_str("no worker can load the application, giving up"),
             Self::NoneBooted(_) => f.write_str("no worker could start, giving up"),
             Self::StopAsked { signal, workers } => {
@@ -163,7 +251,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn write_cut(f: &mut fmt::Formatter<'_>, workers: &[WorkerName], why: Impatience) -> fmt::Result {
+fn write_cut(f: &mut fmt::Formatter<'_>, workers: &[Name], why: Impatience) -> fmt::Result {
     match why {
         Impatience::Timeout(limit) => write!(f, "not finished after {}", Seconds(limit))?,
         Impatience::Signal(signal) => write!(f, "{signal} again")?,
@@ -175,8 +263,11 @@ fn write_cut(f: &mut fmt::Formatter<'_>, workers: &[WorkerName], why: Impatience
     Ok(())
 }
 
-impl fmt::Display for WorkerName {
+impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_template() {
+            return write!(f, "template (pid {})", self.pid);
+        }
         write!(f, "worker {} (pid {})", self.number, self.pid)
     }
 }
@@ -186,7 +277,21 @@ impl fmt::Display for Next {
         match self {
             Self::Another(Duration::ZERO) => f.write_str(", starting another"),
             Self::Another(pause) => write!(f, ", starting another in {}", Seconds(*pause)),
+            Self::UnderWay => f.write_str(", its successor is starting"),
             Self::Undecided | Self::Nobody => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Wear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: f64 = 1024.0 * 1024.0;
+        match *self {
+            Self::Requests => f.write_str("has answered --max-requests"),
+            Self::Age(age) => write!(f, "has served for {} s", age.as_secs()),
+            Self::Memory { bytes, limit } => {
+                write!(f, "has {:.1} MiB in RAM, of {:.1}", bytes as f64 / MIB, limit as f64 / MIB)
+            }
         }
     }
 }
@@ -214,10 +319,10 @@ mod tests {
 
     const SEGV: HowEnded = HowEnded::Signaled(SignalNumber(11), Core::Dumped);
     const KILL: HowEnded = HowEnded::Signaled(SignalNumber(9), Core::NotDumped);
-    const AT_ONCE: Next = Next::Another(Duration::ZERO);
+    const AT_ONCE: Next = Next::AT_ONCE;
 
-    fn worker(number: u32) -> WorkerName {
-        WorkerName { number, pid: Pid::from_raw(70 + number as i32) }
+    fn worker(number: u32) -> Name {
+        Name { number, pid: Pid::from_raw(70 + number as i32) }
     }
 
     fn ended(how: HowEnded, during: Life, next: Next) -> Report {
@@ -256,7 +361,65 @@ mod tests {
                 Level::Error,
                 "worker 2 (pid 72): a request took longer than its timeout",
             ),
-            (Report::LeavesByItself(worker(2)), Level::Info, "worker 2 (pid 72) is leaving, starting another"),
+            (Report::LeavesByItself(worker(2), AT_ONCE), Level::Info, "worker 2 (pid 72) is leaving, starting another"),
+            (
+                Report::Worn { worker: worker(2), wear: Wear::Requests },
+                Level::Info,
+                "worker 2 (pid 72) has answered --max-requests: starting its successor",
+            ),
+            (
+                Report::Worn { worker: worker(2), wear: Wear::Age(seconds(3600)) },
+                Level::Info,
+                "worker 2 (pid 72) has served for 3600 s: starting its successor",
+            ),
+            (
+                Report::Worn { worker: worker(2), wear: Wear::Memory { bytes: 3 << 19, limit: 1 << 20 } },
+                Level::Info,
+                "worker 2 (pid 72) has 1.5 MiB in RAM, of 1.0: starting its successor",
+            ),
+            (
+                Report::Reloading { generation: 2, why: "SIGHUP" },
+                Level::Info,
+                "SIGHUP: reloading, generation 2 is starting",
+            ),
+            (
+                Report::Reloaded { generation: 2, workers: 4 },
+                Level::Info,
+                "reloaded: generation 2 serves with 4 workers",
+            ),
+            (
+                Report::NotReloaded { why: "SIGHUP", reason: "no such file".into() },
+                Level::Error,
+                "SIGHUP: not reloaded, all goes on as before: no such file",
+            ),
+            (
+                Report::GivenUp { generation: 2, instead: 1 },
+                Level::Error,
+                "generation 2 is given up, its first worker did not start: generation 1 goes on serving",
+            ),
+            (Report::Resized { signal: Signal::Ttin, workers: 3 }, Level::Info, "SIGTTIN: 3 workers from now on"),
+            (
+                Report::NoMore { signal: Signal::Ttin, workers: 15 },
+                Level::Warn,
+                "SIGTTIN: it stays at 15 workers, there is no room for more until a restart",
+            ),
+            (Report::NoFewer { signal: Signal::Ttou }, Level::Info, "SIGTTOU: the last worker stays"),
+            (
+                Report::StopDelayed { signal: Signal::Term, delay: seconds(5) },
+                Level::Info,
+                "SIGTERM: serving for 5 s more",
+            ),
+            (
+                ended(SEGV, Life::Serving, Next::UnderWay),
+                Level::Error,
+                "worker 2 (pid 72) killed by SIGSEGV (core dumped), its successor is starting",
+            ),
+            (
+                Report::NotForked { number: 0, reason: "EAGAIN".into(), next: Next::Nobody },
+                Level::Error,
+                "a template could not be forked: EAGAIN",
+            ),
+            (Report::Ready(worker(0)), Level::Debug, "template (pid 70) ready"),
             (
                 ended(Exited(7), Life::Serving, AT_ONCE),
                 Level::Error,
@@ -290,11 +453,6 @@ mod tests {
             (ended(Exited(0), Life::Leaving, Next::Nobody), Level::Debug, "worker 2 (pid 72) exited with status 0"),
             (ended(Exited(1), Life::Leaving, Next::Nobody), Level::Warn, "worker 2 (pid 72) exited with status 1"),
             (ended(KILL, Life::Condemned, Next::Nobody), Level::Info, "worker 2 (pid 72) killed by SIGKILL"),
-            (
-                Report::StrangerEnded { pid: Pid::from_raw(9), how: Exited(0) },
-                Level::Debug,
-                "process 9, not a worker, exited with status 0",
-            ),
             (Report::NoneBooted(Exit::AppCannotLoad), Level::Error, "no worker can load the application, giving up"),
             (Report::NoneBooted(Exit::WorkersCannotBoot), Level::Error, "no worker could start, giving up"),
             (Report::StopAsked { signal: Signal::Term, workers: 1 }, Level::Info, "SIGTERM: stopping 1 worker"),

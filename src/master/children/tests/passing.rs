@@ -66,9 +66,13 @@ fn a_worker_that_is_condemned_while_it_leaves_has_no_more_time_and_no_second_suc
 fn a_stop_leaves_a_condemned_worker_to_its_own_deadline() {
     let mut story = Story::serving(PLAN);
     story.says(1000, 0, State::Condemned, 1);
-    assert_eq!(story.at(2000, Event::StopAsked(Signal::Term)), ["SIGTERM: stopping 3 workers", "term 102", "term 103"]);
+    assert_eq!(
+        story.at(2000, Event::StopAsked(Signal::Term)),
+        ["SIGTERM: stopping 3 workers", "stopping", "term 102", "term 103"]
+    );
+    assert_eq!(story.at(2500, Event::Tick), ["kill 103"], "it is still starting");
     assert_eq!(story.at(6000, Event::Tick)[1..], ["kill 101"]);
-    assert_eq!(story.at(7000, Event::Tick)[1..], ["kill 102", "kill 103"]);
+    assert_eq!(story.at(7000, Event::Tick)[1..], ["kill 102"]);
 }
 
 // What was sent to a worker that is gone.
@@ -86,6 +90,7 @@ fn when_nobody_is_ready_the_first_who_is_looks_after_the_orphans() {
 fn while_all_leave_one_of_them_looks_after_the_orphans_but_none_that_is_condemned() {
     let mut story = Story::serving(Plan { workers: 3, ..PLAN });
     story.says(0, 0, State::Condemned, 1);
+    story.says(100, 3, State::Ready, 0);
     story.at(1000, Event::StopAsked(Signal::Term));
     assert_eq!(story.ends(1100, 102, OK), ["vacate 1", "adopt in 2"]);
     assert_eq!(story.ends(1200, 103, OK), ["vacate 2", "adopt in 3"]);
