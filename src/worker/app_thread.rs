@@ -320,7 +320,7 @@ impl<'t, 'w> AppThread<'t, 'w> {
         }
         work.end_call(token, self.seat, duration);
         self.log(work, client, &outcome, duration);
-        conclude(client, outcome.then);
+        conclude(client, outcome.then, work.is_closing());
         (desk, true)
     }
 
@@ -339,7 +339,7 @@ impl<'t, 'w> AppThread<'t, 'w> {
         let mut channel = client.channel.take();
         channel.iter_mut().for_each(|channel| work.io.lend_tail(channel));
         let request = client.connection.request();
-        let persists = request.persists() && work.rules.is_keep_alive && !work.is_leaving();
+        let persists = request.persists() && work.rules.is_keep_alive && work.keeps_open(&client.connection);
         let to = ResponseTo { is_head: request.method() == b"HEAD", version: request.version(), persists };
         let mut exchange = self.exchange.lock();
         exchange.date.set(work.seconds());
@@ -371,10 +371,14 @@ impl<'t, 'w> AppThread<'t, 'w> {
     }
 }
 
-/// What follows a response on its connection.
-fn conclude(client: &mut Client, then: Then) {
+/// What follows a response on its connection. While the worker `is_closing`, clients learn from a response that it is
+/// the last one, and may have sent more before they did.
+fn conclude(client: &mut Client, then: Then, is_closing: bool) {
     client.requests += 1;
     let is_complete = client.connection.is_complete();
+    let connection = &client.connection;
+    let may_send_more = then == Then::Close
+        && (!is_complete || connection.has_leftover() || (is_closing && connection.request().persists()));
     let persists = then == Then::Persist && !client.is_body_lost;
     client.discards_body = persists && !is_complete;
     if !client.discards_body {
@@ -383,7 +387,7 @@ fn conclude(client: &mut Client, then: Then) {
     client.stage = match then {
         Then::Persist if persists => Stage::Serving,
         Then::Persist => Stage::ClosingLate,
-        Then::Close if !is_complete || client.connection.has_leftover() => Stage::ClosingLate,
+        Then::Close if may_send_more => Stage::ClosingLate,
         Then::Close | Then::Cut => Stage::Closing,
     };
 }

@@ -57,6 +57,8 @@ pub(super) enum Stage {
 pub(super) enum Deadline {
     /// The next request.
     Idle,
+    /// Another request, behind a response that has not told that the worker leaves.
+    Parting,
     /// The rest of a head.
     Head,
     /// More of a body.

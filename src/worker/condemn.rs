@@ -106,22 +106,18 @@ impl Engine<'_> {
             return;
         }
         self.slot.set_state(State::Condemned);
-        self.io.stop_accepting();
-        self.exchanges.iter().for_each(|exchange| exchange.lock().announce_close());
-        if self.passing.is_none() {
-            self.drain();
-        }
+        self.departure.is_asked = true;
+        self.go_on_leaving();
     }
 
-    /// To be called again and again once the worker is condemned: moves away what can be moved, and ends the process
-    /// when nothing is left.
+    /// To be called again and again once the worker is condemned: ends the process when nothing is left. All that can
+    /// be moved is moved at the end of each batch.
     pub(super) fn leave(&mut self, threads_away: usize) {
-        self.pass_idle();
         let is_anybody_left = threads_away < self.exchanges.len();
         if !is_anybody_left {
             self.refuse_queued();
         }
-        if self.io.clients.len() == 0 {
+        if self.io.clients.len() == 0 && self.departure.may_end() {
             self.flush_log();
             // The thread whose call takes too long would never come to an orderly end.
             process::exit_now(Exit::Failed.status());
@@ -132,7 +128,7 @@ impl Engine<'_> {
     fn refuse_queued(&mut self) {
         let (kept, refused) = std::mem::take(&mut self.queue)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|&token| self.passing.is_some() && self.can_be_passed(token));
+            .partition::<VecDeque<_>, _>(|&token| self.is_handing_over() && self.can_be_passed(token));
         self.queue = kept;
         self.note_queue();
         for token in refused {

@@ -7,8 +7,10 @@ use super::channel::{Outlet, Sent};
 use super::client::{Client, Deadline, Stage, Token};
 use super::condemn::Patience;
 use super::io::{Io, Received, Source};
+use super::leaving::Departure;
 use super::passing::Passing;
 use super::spool::SpoolSettings;
+use super::title::WorkerTitle;
 use super::turn::{Desk, Turn};
 use crate::http::connection::Phase;
 use crate::http::date::DateLines;
@@ -18,7 +20,7 @@ use crate::scoreboard::Slot;
 use crate::sys::clock;
 use crate::sys::poll::Ready;
 use crate::sys::shared::Doorbell;
-use crate::sys::signal::{SelfPipe, Signal};
+use crate::sys::signal::SelfPipe;
 use crate::wsgi::Shared;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -29,6 +31,8 @@ pub(super) struct Engine<'w> {
     pub(super) io: Io<'w>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) slot: Slot<'w>,
+    /// For whoever looks with `ps`.
+    pub(super) title: WorkerTitle,
     pub(super) rules: Arc<Rules>,
     /// The responses that are being made, one for each application thread.
     pub(super) exchanges: Vec<Arc<Shared<Outlet>>>,
@@ -37,7 +41,7 @@ pub(super) struct Engine<'w> {
     pub(super) is_condemned: bool,
     /// The clients whose requests are in the application, by thread.
     pub(super) callers: Vec<Option<Token>>,
-    signals: &'w SelfPipe,
+    pub(super) signals: &'w SelfPipe,
     /// Ends the sleep of the poller.
     bell: Doorbell,
     /// The Date of the answers that are the server's own.
@@ -64,8 +68,11 @@ pub(super) struct Engine<'w> {
     leaving: Vec<Token>,
     /// Until when the poller sleeps, if an application thread that polls does; `None` in it is without end.
     sleeps_until: Option<Option<Instant>>,
-    is_stop_asked: bool,
-    pub(super) is_draining: bool,
+    pub(super) departure: Departure<'w>,
+    /// So many requests answered make a worker ask for its successor.
+    pub(super) requests_max: u64,
+    /// It has been said that logs cannot be opened anew.
+    pub(super) has_told_of_logs: bool,
 }
 
 /// What the settings say about requests.
@@ -90,6 +97,13 @@ enum Step {
     Request,
 }
 
+/// How an attempt to accept came out.
+pub(super) struct Accepted {
+    pub(super) count: usize,
+    /// Whether no more wait.
+    pub(super) is_all: bool,
+}
+
 /// A client that has been taken out of its place, with a request for the application.
 pub(super) type WithRequest = (Token, Box<Client>);
 
@@ -102,7 +116,7 @@ pub(super) enum Brought {
 }
 
 impl<'w> Engine<'w> {
-    /// Without other workers.
+    /// Without other workers, an access log, and an end.
     ///
     /// # Errors
     /// Out of descriptors.
@@ -111,17 +125,18 @@ impl<'w> Engine<'w> {
         slot: Slot<'w>,
         signals: &'w SelfPipe,
         rules: Rules,
-        access_log: Option<AccessLog>,
         exchanges: Vec<Arc<Shared<Outlet>>>,
         patience: Patience,
+        departure: Departure<'w>,
     ) -> std::io::Result<Self> {
         let bell = Doorbell::new()?;
         io.watch_signals(signals.as_fd())?;
         io.watch_bell(bell.as_fd())?;
         Ok(Self {
             io,
-            access_log,
+            access_log: None,
             slot,
+            title: WorkerTitle::default(),
             rules: Arc::new(rules),
             patience,
             is_condemned: false,
@@ -141,8 +156,9 @@ impl<'w> Engine<'w> {
             finished: Vec::new(),
             leaving: Vec::new(),
             sleeps_until: None,
-            is_stop_asked: false,
-            is_draining: false,
+            departure,
+            requests_max: u64::MAX,
+            has_told_of_logs: false,
         })
     }
 
@@ -167,6 +183,20 @@ impl<'w> Engine<'w> {
         self.wake_up();
         self.is_stuck = true;
         self.io.be_busy();
+        // It would stay here otherwise, while a worker of another master may be free for it.
+        if self.departure.has_ready_sibling() {
+            self.accept_stranded();
+        }
+    }
+
+    /// Accepts what waits although nobody may know of it: a connection wakes one of those who poll its listener, and that
+    /// one has ceased to poll, or has been killed, before it could accept. It would wait for the next one.
+    pub(super) fn accept_stranded(&mut self) {
+        if self.passing.is_some() && !self.is_leaving() {
+            for listener in 0..self.io.listeners() {
+                self.accept(listener);
+            }
+        }
     }
 
     /// Does what has become due meanwhile.
@@ -177,14 +207,18 @@ impl<'w> Engine<'w> {
         self.queue_arrivals();
         self.io.resume_accepting();
         self.note_connections();
-        if self.is_stop_asked && !self.is_draining {
-            self.drain();
+        if self.slot.requests() >= self.requests_max {
+            self.ask_for_successor();
+        }
+        if self.departure.is_asked {
+            self.go_on_leaving();
         }
     }
 
     /// The poller is about to sleep, as an application thread: the time until which it may.
     pub(super) fn fall_asleep(&mut self) -> Option<Instant> {
         self.flush_log();
+        self.title.be_idle();
         if let Some(passing) = &self.passing {
             self.slot.set_idle();
             passing.offer_help();
@@ -203,7 +237,11 @@ impl<'w> Engine<'w> {
 
     /// It sleeps no more.
     pub(super) fn wake_up(&mut self) {
-        if self.sleeps_until.take().is_some() && self.passing.is_some() {
+        if self.sleeps_until.take().is_none() {
+            return;
+        }
+        self.title.be_busy();
+        if self.passing.is_some() {
             self.slot.set_busy();
         }
     }
@@ -240,7 +278,7 @@ impl<'w> Engine<'w> {
                 Brought::Arrivals
             }
             Source::Signals => {
-                self.is_stop_asked |= self.signals.drain().contains(&Signal::Term);
+                self.on_signals();
                 Brought::Nothing
             }
             Source::Bell => {
@@ -254,9 +292,9 @@ impl<'w> Engine<'w> {
         }
     }
 
-    /// Returns how many were accepted.
-    pub(super) fn accept(&mut self, listener: usize) -> usize {
-        let accepted = self.io.accept(listener);
+    /// Accepts what waits at a listener, up to a bound.
+    pub(super) fn accept(&mut self, listener: usize) -> Accepted {
+        let (accepted, is_all) = self.io.accept(listener);
         let count = accepted.len();
         // Others who have new connections look at it at this moment.
         self.note_connections();
@@ -265,7 +303,7 @@ impl<'w> Engine<'w> {
                 self.arrivals.push_back(token);
             }
         }
-        count
+        Accepted { count, is_all }
     }
 
     pub(super) fn has_arrivals(&self) -> bool {
@@ -462,6 +500,10 @@ impl<'w> Engine<'w> {
                 Deadline::Body => RequestError::BodyTimeout,
                 Deadline::Idle | Deadline::Send | Deadline::Linger => {
                     self.end_late(token);
+                    continue;
+                }
+                Deadline::Parting => {
+                    self.part(token);
                     continue;
                 }
             };

@@ -2,6 +2,9 @@
 //!
 //! It moves bytes and closes connections; it knows neither the application nor what a request means.
 
+mod accepting;
+
+use self::accepting::{Accepting, EXHAUSTED_PAUSE};
 use super::channel::{Channel, Sent};
 use super::client::{Client, Clients, Deadline, Stage, Token, Watch};
 use super::deadlines::Deadlines;
@@ -9,26 +12,17 @@ use super::timeouts::Timeouts;
 use crate::http::connection::{Phase, STORAGE_BYTES};
 use crate::net::Listener;
 use crate::sys::poll::{Interest, Poll, Ready};
-use crate::sys::socket::{self, AcceptError, Attempt, Then};
+use crate::sys::socket::{Attempt, Then};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Connections accepted per event, so that those already open are not kept waiting by a flood of new ones.
-const ACCEPTS_MAX: usize = 16;
+use std::time::Instant;
 
 /// Allocations for out queues kept for the next response; as many as leave together at the most in common loads.
 const TAILS_MAX: usize = 256;
 
 /// An out queue whose allocation grew past this is not kept.
 const TAIL_BYTES_MAX: usize = 64 * 1024;
-
-/// How long accepting rests when the process is out of descriptors.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
-/// At most one line about being out of descriptors in this time.
-const EXHAUSTED_SILENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Io<'w> {
     /// Shared with whoever waits on it, which happens without `Io`.
@@ -45,25 +39,15 @@ pub(super) struct Io<'w> {
     connections_max: usize,
     deadlines: Deadlines,
     timeouts: Timeouts,
-    /// Whether a connection that has had its response closes instead of waiting for another request.
-    pub(super) closes_idle: bool,
+    /// Whether a connection that has had its response closes soon if it does not send another request.
+    closes_idle: bool,
+    /// When whoever polls has to look around although nothing has happened: the worker leaves.
+    pub(super) look_again_at: Option<Instant>,
     /// Buffers for the connections being read: one, and one more for each that is in the application meanwhile.
     storages: Vec<Vec<u8>>,
     tails: Vec<Vec<u8>>,
     /// The last reading of the clock.
     pub(super) now: Instant,
-}
-
-/// Whether the listeners are polled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Yes,
-    /// As many clients as allowed are there, or nobody is free for more.
-    Full,
-    /// Out of descriptors until this time, or until a client leaves.
-    Exhausted(Instant),
-    /// Never again.
-    Stopped,
 }
 
 /// What an event is about.
@@ -122,6 +106,7 @@ impl<'w> Io<'w> {
             deadlines: Deadlines::default(),
             timeouts,
             closes_idle: false,
+            look_again_at: None,
             storages: Vec::new(),
             tails: Vec::new(),
             now: Instant::now(),
@@ -167,118 +152,7 @@ impl<'w> Io<'w> {
             Accepting::Exhausted(until) if !self.is_busy => Some(until),
             Accepting::Exhausted(_) | Accepting::Yes | Accepting::Full | Accepting::Stopped => None,
         };
-        [self.deadlines.next(), resume, self.inbox_rests_until].into_iter().flatten().min()
-    }
-
-    // Accepting.
-
-    pub(super) fn start_accepting(&mut self) -> io::Result<()> {
-        for (index, listener) in self.listeners.iter().enumerate() {
-            if let Err(error) = self.poll.add(listener.as_fd(), LISTENER_BIT | index as u64, Interest::Accept) {
-                self.forget_listeners();
-                return Err(error);
-            }
-        }
-        self.accepting = Accepting::Yes;
-        Ok(())
-    }
-
-    fn pause_accepting(&mut self, accepting: Accepting) {
-        if self.accepting == Accepting::Yes {
-            self.forget_listeners();
-        }
-        if self.accepting != Accepting::Stopped {
-            self.accepting = accepting;
-        }
-    }
-
-    fn forget_listeners(&self) {
-        for listener in self.listeners {
-            if let Err(error) = self.poll.delete(listener.as_fd()) {
-                log::debug!("{listener}: {error}");
-            }
-        }
-    }
-
-    /// Number of listeners.
-    pub(super) fn listeners(&self) -> usize {
-        self.listeners.len()
-    }
-
-    pub(super) fn stop_accepting(&mut self) {
-        self.pause_accepting(Accepting::Stopped);
-    }
-
-    /// Leaves the listeners to other workers until [`be_free`](Self::be_free).
-    pub(super) fn be_busy(&mut self) {
-        self.is_busy = true;
-        if self.accepting == Accepting::Yes {
-            self.pause_accepting(Accepting::Full);
-        }
-    }
-
-    /// Somebody can take a request again.
-    pub(super) fn be_free(&mut self) {
-        if std::mem::take(&mut self.is_busy) {
-            self.resume_accepting();
-        }
-    }
-
-    /// Polls the listeners again if what spoke against it is over.
-    pub(super) fn resume_accepting(&mut self) {
-        self.resume_inbox();
-        let may_resume = match self.accepting {
-            _ if self.is_busy => false,
-            Accepting::Yes | Accepting::Stopped => false,
-            Accepting::Full => self.clients.len() < self.connections_max,
-            Accepting::Exhausted(until) => self.now >= until,
-        };
-        if may_resume && let Err(error) = self.start_accepting() {
-            log::error!("cannot poll the listeners: {error}");
-            self.accepting = Accepting::Exhausted(self.now + EXHAUSTED_PAUSE);
-        }
-    }
-
-    /// Accepts what waits at a listener, up to a bound, and returns the new clients; epoll watches none of them yet.
-    pub(super) fn accept(&mut self, listener: usize) -> Vec<Token> {
-        let mut accepted = Vec::new();
-        while accepted.len() < ACCEPTS_MAX {
-            if self.clients.len() >= self.connections_max {
-                self.pause_accepting(Accepting::Full);
-                break;
-            }
-            match socket::accept(self.listeners[listener].as_fd()) {
-                Ok((stream, peer)) => {
-                    let client = Client::new(Channel::new(stream), peer, listener);
-                    accepted.push(self.clients.insert(Box::new(client)));
-                }
-                Err(AcceptError::NotNow) => break,
-                Err(AcceptError::Aborted) => {}
-                Err(AcceptError::Exhausted(error)) => {
-                    self.exhausted(&error);
-                    break;
-                }
-                Err(AcceptError::Other(error)) => {
-                    log::error!("{}: cannot accept: {error}", self.listeners[listener]);
-                    self.pause_accepting(Accepting::Exhausted(self.now + EXHAUSTED_PAUSE));
-                    break;
-                }
-            }
-        }
-        accepted
-    }
-
-    /// The connections that cannot be accepted wait in the kernel's queue; nobody is dropped.
-    fn exhausted(&mut self, error: &io::Error) {
-        self.pause_accepting(Accepting::Exhausted(self.now + EXHAUSTED_PAUSE));
-        let is_news = self.exhausted_said.is_none_or(|said| self.now - said > EXHAUSTED_SILENCE);
-        if is_news {
-            self.exhausted_said = Some(self.now);
-            log::error!(
-                "cannot accept: {error}; {} connections are open, new ones wait until one of them closes",
-                self.clients.len()
-            );
-        }
+        [self.deadlines.next(), resume, self.inbox_rests_until, self.look_again_at].into_iter().flatten().min()
     }
 
     // Clients.
@@ -365,7 +239,7 @@ impl<'w> Io<'w> {
         match client.stage {
             Stage::Serving => {
                 let deadline = match client.connection.phase() {
-                    Phase::Idle if self.closes_idle && client.requests > 0 => return self.close(token),
+                    Phase::Idle if self.closes_idle && client.requests > 0 => Deadline::Parting,
                     Phase::Idle | Phase::Responding | Phase::Closed => Deadline::Idle,
                     Phase::Head => Deadline::Head,
                     Phase::Body => Deadline::Body,
@@ -470,13 +344,6 @@ impl<'w> Io<'w> {
         }
     }
 
-    /// Gives a client `time` for its next request, if it has longer.
-    pub(super) fn hasten(&mut self, token: Token, time: Duration) {
-        if let Some(watch) = self.clients.watch(token) {
-            self.deadlines.set(token, watch, Some((Deadline::Idle, self.now + time)));
-        }
-    }
-
     /// The next place whose deadline has passed, and what it was waited for.
     pub(super) fn expired(&mut self) -> Option<(Token, Deadline)> {
         while let Some((at, token)) = self.deadlines.pop(self.now) {
@@ -523,15 +390,16 @@ fn ask(poll: &Poll, watch: &Watch, token: Token, interest: Interest) -> io::Resu
     }
 }
 
-/// The deadline of a wait that begins or goes on now. Head, send and linger count from their beginning, the others from
-/// the last progress.
+/// The deadline of a wait that begins or goes on now. Head, send, parting and linger count from their beginning, the
+/// others from the last progress. None of them is later than what the time has become since.
 fn deadline(timeouts: &Timeouts, watch: &Watch, kind: Deadline, now: Instant) -> Option<(Deadline, Instant)> {
     let counts_on = match kind {
-        Deadline::Head | Deadline::Linger | Deadline::Send => true,
+        Deadline::Head | Deadline::Linger | Deadline::Send | Deadline::Parting => true,
         Deadline::Idle | Deadline::Body => false,
     };
+    let from_now = timeouts.of(kind).map(|time| now + time);
     match watch.deadline {
-        Some((same, at)) if same == kind && counts_on => Some((kind, at)),
-        _ => timeouts.of(kind).map(|time| (kind, now + time)),
+        Some((same, at)) if same == kind && counts_on => Some((kind, from_now.map_or(at, |limit| at.min(limit)))),
+        _ => from_now.map(|limit| (kind, limit)),
     }
 }

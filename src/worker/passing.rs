@@ -2,11 +2,11 @@
 //! that would wait to one that is idle.
 
 use super::channel::Channel;
-use super::client::{Client, Token};
+use super::client::{Client, Stage, Token};
 use super::engine::Engine;
 use super::inbox::{Exhausted, Message, Moved, MovedRequest, Outgoing, Passed, Siblings};
 use crate::http::Connection;
-use crate::http::connection::Exported;
+use crate::http::connection::{Exported, Phase};
 use crate::inboxes::Inboxes;
 use crate::scoreboard::Scoreboard;
 use std::os::fd::BorrowedFd;
@@ -55,7 +55,7 @@ impl<'w> Passing<'w> {
 impl Engine<'_> {
     /// Moves a connection that has just been accepted to the worker with the fewest. Returns whether that is this one.
     pub(super) fn spread(&mut self, token: Token) -> bool {
-        let Some(passing) = self.passing else { return true };
+        let Some(passing) = self.passing.filter(|_| !self.is_leaving()) else { return true };
         // With those that others have sent and that have not been taken in yet.
         let own = self.slot.load();
         let best = passing.scoreboard.best_sibling(passing.own);
@@ -88,44 +88,56 @@ impl Engine<'_> {
                 continue;
             }
             let Some(idle) = self.helper(passing) else { break };
+            let can_move = self.can_be_passed(token);
             if self.move_away(idle, token) {
                 self.queue.remove(index);
-            } else {
-                // Not this one; the next one may be smaller.
-                index += 1;
-                if !self.is_condemned {
-                    passing.release(idle);
-                }
+                continue;
+            }
+            // Not this one; the next one may be smaller.
+            index += 1;
+            if !self.is_handing_over() {
+                passing.release(idle);
+            } else if can_move {
+                self.note_no_room();
             }
         }
         self.note_queue();
     }
 
-    /// Who is to have a request that waits: an idle worker, reserved for it. From a worker that nobody will serve in any
-    /// more, anybody takes it.
+    /// Who is to have a request that waits: an idle worker, reserved for it. From a worker that hands over, anybody
+    /// takes it.
     fn helper(&self, passing: Passing<'_>) -> Option<u32> {
-        if self.is_condemned {
-            passing.scoreboard.best_sibling(passing.own)
-        } else {
+        if !self.is_handing_over() {
             passing.scoreboard.idle_sibling(passing.own)
+        } else if self.has_nobody_room() {
+            None
+        } else {
+            passing.scoreboard.best_sibling(passing.own)
         }
     }
 
-    /// Moves connections to other workers, whoever they are, that wait for their next request.
-    pub(super) fn pass_idle(&mut self) {
+    /// Moves all connections that can move to other workers, whoever they are, until one has no room. It is the one
+    /// with the fewest each time, so that all get about as many.
+    pub(super) fn pass_all(&mut self) {
         let Some(passing) = self.passing else { return };
+        self.pass_queued();
+        if passing.scoreboard.best_sibling(passing.own).is_none() {
+            return;
+        }
         for token in self.io.clients.tokens() {
-            if !self.io.clients.peek(token).is_some_and(Client::is_idle) {
+            if self.has_nobody_room() {
+                break;
+            }
+            if !self.io.clients.peek(token).is_some_and(is_between_requests) {
                 continue;
             }
             let Some(best) = passing.scoreboard.best_sibling(passing.own) else { break };
-            if let Some(client) = self.io.clients.take(token)
-                && let Err(client) = self.pass(best, token, client)
-            {
+            let Some(client) = self.io.clients.take(token) else { continue };
+            if let Err(client) = self.pass(best, token, client) {
                 self.io.settle(token, client);
+                self.note_no_room();
             }
         }
-        self.pass_queued();
     }
 
     /// Sends a client to another worker. It comes back if that cannot be; epoll does not watch it any more then.
@@ -157,9 +169,7 @@ impl Engine<'_> {
 
     /// Whether a request that waits could be sent to another worker, if one had room for it.
     pub(super) fn can_be_passed(&self, token: Token) -> bool {
-        let Some(client) = self.io.clients.peek(token) else { return true };
-        let exported = client.connection.export();
-        exported.as_ref().and_then(|exported| outgoing(client, exported)).is_some_and(|outgoing| outgoing.fits())
+        self.io.clients.peek(token).is_none_or(fits)
     }
 
     /// Reads the inbox.
@@ -182,6 +192,7 @@ impl Engine<'_> {
     /// Takes in what was sent to workers that are gone, if there is reason to look for it.
     pub(super) fn adopt_orphans(&mut self) {
         let Some(passing) = self.passing.filter(|_| self.adopts_orphans) else { return };
+        self.accept_stranded();
         let mut orphans = Vec::new();
         // Without a descriptor for the next one, the next batch goes on.
         self.adopts_orphans = passing.siblings.adopt_orphans(&mut orphans) == Err(Exhausted);
@@ -211,6 +222,19 @@ impl Engine<'_> {
         self.arrivals.push_back(token);
         self.note_connections();
     }
+}
+
+/// Whether a connection could go to another worker as it is, with no more than the beginning of a request.
+fn is_between_requests(client: &Client) -> bool {
+    let has_no_request = matches!(client.connection.phase(), Phase::Idle | Phase::Head);
+    let is_free = client.stage == Stage::Serving && !client.has_output() && !client.discards_body;
+    has_no_request && is_free && fits(client)
+}
+
+/// Whether a client could be described to another worker.
+fn fits(client: &Client) -> bool {
+    let exported = client.connection.export();
+    exported.as_ref().and_then(|exported| outgoing(client, exported)).is_some_and(|outgoing| outgoing.fits())
 }
 
 /// What is sent of a client; `None` if its body is in a file or with the application.

@@ -36,7 +36,7 @@ impl Engine<'_> {
     /// Whether the requests in the queue would wait for longer than it takes to pass them.
     pub(super) fn is_help_wanted(&self) -> bool {
         let queue_time = Duration::from_nanos(self.call_nanoseconds.saturating_mul(self.queue.len() as u64));
-        self.is_stuck || self.is_condemned || queue_time >= WAIT_MIN
+        self.is_stuck || self.is_handing_over() || queue_time >= WAIT_MIN
     }
 
     /// The request that has waited longest.

@@ -6,11 +6,14 @@ use super::channel::{Outlet, ResponseRoom};
 use super::condemn::Patience;
 use super::engine::{Engine, Rules};
 use super::io::Io;
+use super::leaving::Departure;
 use super::passing::Passing;
+use super::spent;
 use super::spool::SpoolSettings;
 use super::stacks::Stacks;
 use super::standby::Standby;
 use super::timeouts::Timeouts;
+use super::title::WorkerTitle;
 use super::turn::Turn;
 use crate::http::Limits;
 use crate::log::access::AccessLog;
@@ -73,6 +76,11 @@ impl<'w> Crew<'w> {
         Ok(Self { turn, poll, handlers, statuses: (0..threads).map(|_| OnceLock::new()).collect() })
     }
 
+    /// Where the worker shows what it does.
+    pub(super) fn show(&self, title: WorkerTitle) {
+        self.turn.lock().work.title = title;
+    }
+
     /// Serves until the worker is asked to stop and all requests in flight are answered. `ready` is called when
     /// connections are about to be accepted.
     ///
@@ -122,8 +130,11 @@ fn engine<'w>(
         io.watch_inbox(passing.inbox())?;
     }
     let slot = plan.scoreboard.slot(index);
-    let mut engine = Engine::new(io, slot, signals, rules(settings), access_log, exchanges, patience)?;
+    let departure = Departure::new(plan.scoreboard, index, settings.backlog);
+    let mut engine = Engine::new(io, slot, signals, rules(settings), exchanges, patience, departure)?;
     engine.passing = passing;
+    engine.access_log = access_log;
+    engine.requests_max = spent::requests_max(settings);
     Ok(engine)
 }
 
@@ -230,7 +241,7 @@ fn rules(settings: &Settings) -> Rules {
 fn server_names(listener: &Listener, settings: &Settings) -> ServerNames {
     let (name, port) = match &listener.local {
         LocalAddress::Tcp(address) => (Some(address.ip().to_string()), address.port().to_string()),
-        LocalAddress::Unix(_) => (None, "80".to_owned()),
+        LocalAddress::Unix(_) | LocalAddress::Abstract(_) => (None, "80".to_owned()),
     };
     ServerNames { name, port, is_multithread: settings.threads > 1, is_multiprocess: settings.workers > 1 }
 }

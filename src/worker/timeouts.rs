@@ -11,7 +11,12 @@ pub(super) struct Timeouts {
     head: Duration,
     body: Duration,
     send: Duration,
+    linger: Duration,
 }
+
+/// For the next request of a client that does not know that its worker leaves: one that is busy with its connection
+/// has sent it by then, and is told with the response.
+const PARTING: Duration = Duration::from_millis(100);
 
 /// For the end of what a refused client sends, from the moment of the refusal. nginx waits 5 s at a time and 30 in all.
 const LINGER: Duration = Duration::from_secs(5);
@@ -20,7 +25,14 @@ impl Timeouts {
     pub(super) fn new(settings: &Settings) -> Self {
         // Without keep-alive, the first request has the time of a head.
         let idle = if settings.keep_alive.is_zero() { settings.header_timeout } else { settings.keep_alive };
-        Self { idle, head: settings.header_timeout, body: settings.body_timeout, send: settings.send_timeout }
+        let Settings { header_timeout: head, body_timeout: body, send_timeout: send, .. } = *settings;
+        Self { idle, head, body, send, linger: LINGER }
+    }
+
+    /// What waits for nothing but a client's goodwill has `time` at most from now on.
+    pub(super) fn hurry(&mut self, time: Duration) {
+        self.idle = if self.idle.is_zero() { time } else { self.idle.min(time) };
+        self.linger = self.linger.min(time);
     }
 
     pub(super) fn of(&self, deadline: Deadline) -> Option<Duration> {
@@ -29,7 +41,8 @@ impl Timeouts {
             Deadline::Head => self.head,
             Deadline::Body => self.body,
             Deadline::Send => self.send,
-            Deadline::Linger => LINGER,
+            Deadline::Parting => PARTING,
+            Deadline::Linger => self.linger,
         };
         (!time.is_zero()).then_some(time)
     }

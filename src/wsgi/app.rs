@@ -1,10 +1,11 @@
 //! `module:callable` → the callable, or a sentence that says what was looked for.
 
-use super::{interpreter, traceback};
+use super::{interpreter, sources, traceback};
 use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::fmt;
+use std::path::PathBuf;
 
 /// The names that are tried in this order when the target names a module only.
 const DEFAULT_NAMES: [&str; 2] = ["application", "app"];
@@ -14,6 +15,7 @@ const DEFAULT_NAMES: [&str; 2] = ["application", "app"];
 pub struct LoadError {
     sentence: String,
     traceback: Option<String>,
+    files: Vec<PathBuf>,
 }
 
 impl fmt::Display for LoadError {
@@ -29,11 +31,31 @@ impl std::error::Error for LoadError {}
 
 impl LoadError {
     fn new(sentence: String) -> Self {
-        Self { sentence, traceback: None }
+        Self { sentence, traceback: None, files: Vec::new() }
+    }
+
+    /// Nothing of the application ran, so there is no traceback worth reading.
+    fn not_found(py: Python<'_>, sentence: String, error: &PyErr) -> Self {
+        Self { sentence, traceback: None, files: sources::of_error(py, error) }
     }
 
     fn raised(py: Python<'_>, sentence: String, error: &PyErr) -> Self {
-        Self { sentence, traceback: Some(traceback::render(py, error)) }
+        Self { sentence, traceback: Some(traceback::render(py, error)), files: sources::of_error(py, error) }
+    }
+
+    /// What was looked for, without what was raised.
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// What was raised, if anything was.
+    pub fn traceback(&self) -> Option<&str> {
+        self.traceback.as_deref()
+    }
+
+    /// The files whose change may mend it, besides those of the modules that were imported. Some are not there.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 }
 
@@ -72,9 +94,9 @@ fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyAny>, LoadErr
     imported.map_err(|error| {
         let missing = missing_module(py, &error);
         match missing {
-            // Nothing of the application ran, so there is no traceback worth reading.
             Some(missing) if name == missing || name.starts_with(&format!("{missing}.")) => {
-                LoadError::new(format!("cannot import '{name}': no module named '{missing}' ({})", whereabouts(py)))
+                let sentence = format!("cannot import '{name}': no module named '{missing}' ({})", whereabouts(py));
+                LoadError::not_found(py, sentence, &error)
             }
             Some(missing) => {
                 let sentence =

@@ -111,6 +111,25 @@ pub(super) fn finalize() {
     }
 }
 
+/// Calls `fork` with Python ready for it, and then has Python do what it does on the side where the process finds
+/// itself: before, it takes its locks; in the child it makes them anew, forgets the other threads, and `random` gets
+/// another seed. The functions of `os.register_at_fork` run.
+pub(super) fn fork<T>(_py: Python<'_>, fork: impl FnOnce() -> T) -> T {
+    let before = std::process::id();
+    // SAFETY: this thread is attached, and one of the two calls below follows.
+    unsafe { ffi::PyOS_BeforeFork() };
+    let forked = fork();
+    if std::process::id() == before {
+        // SAFETY: follows PyOS_BeforeFork in the same process, with or without a child.
+        unsafe { ffi::PyOS_AfterFork_Parent() };
+    } else {
+        // SAFETY: this is another process, so it was forked by this thread, the only one that it has, since
+        // PyOS_BeforeFork.
+        unsafe { ffi::PyOS_AfterFork_Child() };
+    }
+    forked
+}
+
 /// Whether `object` is a generator, neither a subclass nor anything that wraps one.
 pub(super) fn is_generator(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: only the type of a live object is looked at.

@@ -95,16 +95,17 @@ impl Interpreter {
         Ok(Self { executable, is_virtual: false })
     }
 
-    /// Starts CPython in this thread. `argv` becomes `sys.argv`; `path` goes to the front of `sys.path`, in its order.
+    /// Starts CPython in this thread. `argv` becomes `sys.argv`; `path` goes to the front of `sys.path`, in its order. The
+    /// stacks of a crash go to `crashes`, whose descriptor must stay open, or to standard error.
     ///
     /// # Errors
     /// CPython says why not.
-    pub fn start(&self, argv: &[OsString], path: &[PathBuf]) -> Result<(), InterpreterError> {
+    pub fn start(&self, argv: &[OsString], path: &[PathBuf], crashes: Option<&File>) -> Result<(), InterpreterError> {
         let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(|error| Self::refused(&error));
         let executable = self.executable.as_ref().map(|python| c_string(python.as_os_str())).transpose()?;
         let argv = argv.iter().map(|argument| c_string(argument)).collect::<Result<_, _>>()?;
         ffi::start(&ffi::Start { executable, argv }).map_err(InterpreterError::Start)?;
-        Python::attach(|py| prepare(py, path)).map_err(|error| Self::refused(&error))
+        Python::attach(|py| prepare(py, path, crashes)).map_err(|error| Self::refused(&error))
     }
 
     fn refused(error: &dyn fmt::Display) -> InterpreterError {
@@ -124,6 +125,38 @@ pub fn freeze_garbage_collector(py: Python<'_>) -> PyResult<()> {
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
     Ok(())
+}
+
+/// Calls `fork`, which forks this process or fails to, between the calls that Python wants before and after it on
+/// either side; returns what it returns. Without them two children draw the same random numbers, and may wait for
+/// locks of threads that they do not have.
+pub fn fork<T>(py: Python<'_>, fork: impl FnOnce() -> T) -> T {
+    // What waits to be printed would be printed by the child, too.
+    for name in ["stdout", "stderr"] {
+        let flushed = py.import("sys").and_then(|sys| sys.getattr(name)).and_then(|file| file.call_method0("flush"));
+        if let Err(error) = flushed {
+            log::debug!("sys.{name} cannot be flushed: {error}");
+        }
+    }
+    ffi::fork(py, fork)
+}
+
+/// The threads that Python knows other than this one: the name, and the number that the kernel knows it by.
+///
+/// # Errors
+/// What Python raises.
+pub fn other_threads(py: Python<'_>) -> PyResult<Vec<(i32, String)>> {
+    let threading = py.import("threading")?;
+    let own = threading.call_method0("current_thread")?;
+    let mut found = Vec::new();
+    for thread in threading.call_method0("enumerate")?.try_iter()? {
+        let thread = thread?;
+        // A thread that has not begun to run has no number yet.
+        if let (false, Some(number)) = (thread.is(&own), thread.getattr("native_id")?.extract()?) {
+            found.push((number, thread.getattr("name")?.extract()?));
+        }
+    }
+    Ok(found)
 }
 
 /// Has faulthandler write the stacks of all threads to `file` upon the signal of this number. The handler runs without
@@ -146,15 +179,25 @@ pub fn finalize() {
     ffi::finalize();
 }
 
-fn prepare(py: Python<'_>, path: &[PathBuf]) -> PyResult<()> {
+fn prepare(py: Python<'_>, path: &[PathBuf], crashes: Option<&File>) -> PyResult<()> {
     let sys_path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
     for (index, folder) in path.iter().enumerate() {
         sys_path.insert(index, folder.as_os_str())?;
     }
-    // A crash in C code then leaves the Python stacks on stderr. Without a usable stderr that is not to be had.
-    if let Err(error) = py.import("faulthandler").and_then(|module| module.call_method0("enable")) {
+    // A crash in C code then leaves the Python stacks. Without a usable stderr or file that is not to be had.
+    if let Err(error) = write_stacks_of_crashes(py, crashes) {
         log::debug!("no stacks will be printed on a crash: {error}");
     }
+    Ok(())
+}
+
+/// The descriptor goes by its number, so that nothing is written to a Python file object, which could be closed.
+fn write_stacks_of_crashes(py: Python<'_>, crashes: Option<&File>) -> PyResult<()> {
+    let options = PyDict::new(py);
+    if let Some(file) = crashes {
+        options.set_item("file", file.as_raw_fd())?;
+    }
+    py.import("faulthandler")?.call_method("enable", (), Some(&options))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 pub mod app;
 mod body;
 pub mod environ;
+mod error_page;
 mod errors;
 mod exchange;
 mod ffi;
@@ -17,12 +18,14 @@ mod header_fields;
 mod input;
 pub mod interpreter;
 mod shared;
+pub mod sources;
 mod start_response;
 #[cfg(test)]
 mod testing;
 mod traceback;
 
 pub use body::{Body, BodyError, BodyReader};
+pub use error_page::error_page;
 pub use exchange::{ClientGone, Exchange, Flushed, Output, Relieved};
 pub use ffi::HeldBytes;
 pub use file_wrapper::FileRange;
