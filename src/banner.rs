@@ -13,7 +13,8 @@ pub fn say(settings: &Settings, listeners: &[Listener]) {
         count => format!("{count} workers"),
     };
     let (python, app, version) = (interpreter::version(), &settings.app, env!("CARGO_PKG_VERSION"));
-    let is_read_by_a_person = settings.error_log == LogTarget::Stderr && std::io::stderr().is_terminal();
+    let is_read_by_a_person =
+        !settings.daemon && settings.error_log == LogTarget::Stderr && std::io::stderr().is_terminal();
     if !is_read_by_a_person {
         log::info!("minicorn {version} listening on {addresses}, {workers}, CPython {python}, app {app}");
     } else if log::log_enabled!(log::Level::Info) {

@@ -7,6 +7,7 @@
 //! master            one thread, no Python: listeners, signals, the books of the workers
 //!  └─ worker 1..N   one CPython each; T threads that call the application, one of which also polls, and the standby,
 //!                 a thread that polls when none of them can, and never takes the GIL
+//!  └─ template      with `--preload`: imports the application and forks the workers, which are the master's children
 //! ```
 //!
 //! The master forks first, and Python starts in the child: so a reload sees new code, an import that crashes stays in
@@ -28,6 +29,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`program`] | everything in the order of its start, and what the master wants done besides |
 //! | [`settings`] | what can be configured, declared once |
 //! | [`http`] | HTTP/1.1 without I/O: bytes in, events out; values in, bytes out |
 //! | [`wsgi`] | Python, and only here: PEP 3333 |
@@ -36,6 +38,7 @@
 //! | [`net`] | addresses → listeners |
 //! | [`scoreboard`] | one slot of shared memory per worker |
 //! | [`inboxes`] | one inbox per worker, for connections that move to a sibling |
+//! | [`orders`] | what the master asks of a template |
 //! | [`log`] | the error log, and under it the access log |
 //! | [`banner`] | what is said when the server is up |
 //! | [`exit`] | every exit status, with its reason |
@@ -57,8 +60,11 @@
 //! refusal. The *desk* is what the threads of a worker share, under one lock; the *poller* is the one of them that waits
 //! for events. A thread is *away* while it is in the application or waits for the GIL. A connection is *passed* when it
 //! moves to another worker, through that worker's *inbox*; those in the inbox of a worker that is gone are *orphans*. A
-//! worker is *condemned* when a request has been in its application for too long. A *spool* is a file that bytes go to
-//! which would fill the memory. In the master, a *seat* is one of the N places for workers; its worker may change.
+//! worker is *condemned* when a request has been in its application for too long, and *hands over* its connections when it
+//! leaves while others serve on. A *spool* is a file that bytes go to which would fill the memory. A *generation* is one
+//! reading of the configuration, and the workers made from it; it is *proven* when one of them has been ready. In the
+//! master, a *seat* is one of the N places for workers; its worker may change, after a crash or by a *renewal*, in which the
+//! *successor* comes first. A worker is *worn* when it should be replaced though it serves well.
 
 pub mod banner;
 pub mod exit;
@@ -67,6 +73,8 @@ pub mod inboxes;
 pub mod log;
 pub mod master;
 pub mod net;
+pub mod orders;
+pub mod program;
 pub mod scoreboard;
 pub mod settings;
 pub mod sys;

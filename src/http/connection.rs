@@ -328,6 +328,11 @@ impl Connection {
         self.parsed < self.filled
     }
 
+    /// Whether a whole head is among the bytes that wait behind the current request.
+    pub fn has_next_head(&self) -> bool {
+        self.storage[self.parsed..self.filled].windows(4).any(|bytes| bytes == b"\r\n\r\n")
+    }
+
     /// What has to be told for the connection to be [adopted](Self::adopt) elsewhere; the body of a complete request is
     /// with the caller. `None` in the middle of a body, and once no further request will be read.
     pub fn export(&self) -> Option<Exported<'_>> {
