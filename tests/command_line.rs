@@ -369,3 +369,12 @@ fn log_level() {
     assert_eq!(server.ask("GET / HTTP/1.1\r\n\r\n").status, 400);
     server.log().wait_for("[DEBUG]");
 }
+
+/// As `| head` leaves it.
+#[test]
+fn a_listing_that_nobody_reads() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let finished = Program::new(&["--print-config", &app_path("hello")]).stdout(writer).run();
+    expect_sentence(finished, 1, &["minicorn: error: standard output cannot be written: Broken pipe"]);
+}

@@ -130,17 +130,6 @@ fn the_graceful_timeout_ends_the_wait() {
     );
 }
 
-#[test]
-fn signals_of_later_features_do_not_end_it() {
-    let server = serve("hello", &[]);
-    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH, Signal::SIGTTIN, Signal::SIGTTOU]
-    {
-        server.signal(signal);
-        server.get("/").expect(200, "Hello, world!\n");
-    }
-    server.stop().expect_status(0);
-}
-
 /// A master that is killed -9 can tell its workers nothing: they must see it for themselves.
 #[test]
 fn no_worker_outlives_its_master() {
@@ -185,7 +174,7 @@ fn crash_loops_back_off() {
 
 /// Starts it as the first process of a namespace, as a container does: without default actions for signals, and the
 /// parent of all orphans.
-fn serve_as_process_1(app: &str, options: &[&str]) -> Server {
+pub(crate) fn serve_as_process_1(app: &str, options: &[&str]) -> Server {
     let own_user: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
     let wrapper = [&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], own_user].concat();
     let arguments = [&["--bind", "127.0.0.1:0"], options, &[app]].concat();

@@ -144,8 +144,8 @@ fn worker_connections() {
 #[test]
 fn out_of_file_descriptors() {
     let arguments = ["--bind", "127.0.0.1:0", "tests.apps.hello:app"];
-    let server = Server::start(Program::under(&["prlimit", "--nofile=40:40"], &arguments));
-    let mut clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+    let server = Server::start(Program::under(&["prlimit", "--nofile=70:70"], &arguments));
+    let mut clients: Vec<Client> = (0..90).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     }

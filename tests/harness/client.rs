@@ -3,7 +3,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +23,14 @@ pub struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
     start: usize,
+}
+
+/// A path that begins with an @ is a name in the abstract namespace.
+fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    match path.as_os_str().as_bytes().strip_prefix(b"@") {
+        Some(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
+        None => UnixStream::connect(path),
+    }
 }
 
 /// The server ended the connection.
@@ -39,7 +50,7 @@ impl Client {
     pub fn try_connect(address: &Address) -> io::Result<Client> {
         let stream = match address {
             Address::Tcp(address) => TcpStream::connect_timeout(address, DEADLINE)?,
-            Address::Unix(path) => TcpStream::from(OwnedFd::from(UnixStream::connect(path)?)),
+            Address::Unix(path) => TcpStream::from(OwnedFd::from(connect_unix(path)?)),
         };
         Client::over(stream, matches!(address, Address::Tcp(_)))
     }

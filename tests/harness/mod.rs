@@ -4,8 +4,10 @@
 
 pub mod client;
 pub mod gate;
+pub mod load;
 pub mod process;
 pub mod program;
+pub mod proxy;
 pub mod response;
 pub mod server;
 pub mod tmpfs;

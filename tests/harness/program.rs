@@ -58,6 +58,11 @@ impl Program {
         self
     }
 
+    pub fn stdin(mut self, source: impl Into<Stdio>) -> Program {
+        self.0.stdin(source);
+        self
+    }
+
     pub fn stdout(mut self, target: impl Into<Stdio>) -> Program {
         self.0.stdout(target);
         self
