@@ -10,7 +10,7 @@ VENV := $(CURDIR)/.venv
 # The build links the libpython of the environment that it will serve with.
 export PYO3_PYTHON := $(VENV)/bin/python
 
-.PHONY: help run build test check bench-check unit loom integration fuzz bench bench-engine bench-quick soak pythons clean
+.PHONY: help run build test check bench-check unit loom integration fuzz bench bench-engine bench-memory bench-quick lifecycle soak pythons clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,8 +63,15 @@ bench: build ## measure minicorn beside its peers, about 25 minutes
 bench-engine: build ## measure what the worker engine promises, about 15 minutes
 	$(PYTHON) bench/engine.py $(BENCH)
 
+bench-memory: build ## weigh four Flask workers with and without --preload, about 2 minutes
+	$(PYTHON) bench/memory.py $(BENCH)
+
 soak: build ## mixed load and killed workers for half an hour: make soak [BENCH="--minutes 5"]
 	$(PYTHON) bench/soak.py $(BENCH)
+
+lifecycle: .venv/ready ## reloads, kills and recycling under load, also behind nginx and HAProxy, about 7 minutes
+	tests/needs.sh
+	$(PYTHON) bench/lifecycle.py $(BENCH)
 
 bench-quick: build ## the same in 3 minutes
 	$(PYTHON) bench/bench.py --quick $(BENCH)
