@@ -6,8 +6,9 @@ use nix::unistd::Pid;
 
 use crate::harness::{Client, Held, Server, each, process, serve, wait_for, wait_until};
 
-/// A worker's connections, found by asking where each lives.
-fn connections_of(server: &Server, worker: Pid, count: usize) -> Vec<Client> {
+/// A worker's connections, found by asking where each lives; the app answers that at /pid.
+#[track_caller]
+pub fn connections_of(server: &Server, worker: Pid, count: usize) -> Vec<Client> {
     let mut found = Vec::new();
     let mut others = Vec::new();
     wait_until("connections to that worker", || {

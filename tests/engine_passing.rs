@@ -19,7 +19,7 @@ fn pid_of(client: &mut Client) -> String {
 
 /// Starts so many workers and waits until each of them has answered.
 #[track_caller]
-fn serve_with(workers: usize, options: &[&str]) -> Server {
+pub fn serve_with(workers: usize, options: &[&str]) -> Server {
     let count = workers.to_string();
     let server = serve("busy", &[&["--workers", &count, "--access-logfile", "none"], options].concat());
     wait_for_answers_from(&server, workers);

@@ -1,7 +1,6 @@
 //! How a worker leaves: its connections move to siblings and nobody notices, or, when the whole server stops, everybody
 //! who has come is answered and no connection is reset.
 
-use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::engine_deadlines::connections_of;
+use crate::engine_passing::serve_with;
 use crate::harness::{Client, Held, Scratch, Server, SetAtEnd, each, pattern, process, serve, wait_for, wait_until};
 
 const PID: &str = "GET /pid HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -23,40 +24,6 @@ fn ask_all(clients: &mut [Client]) -> Vec<Pid> {
 
 fn pid_in(text: &str) -> Pid {
     Pid::from_raw(text.parse().expect("a process id"))
-}
-
-/// Starts so many workers and waits until each of them has answered.
-#[track_caller]
-fn serve_with(workers: usize, options: &[&str]) -> Server {
-    let count = workers.to_string();
-    let server = serve("busy", &[&["--workers", &count, "--access-logfile", "none"], options].concat());
-    let mut open = Vec::new();
-    let mut seen = HashSet::new();
-    wait_until("an answer of each worker", || {
-        let mut client = server.connect();
-        seen.insert(pid_of(&mut client));
-        open.push(client);
-        seen.len() == workers
-    });
-    server
-}
-
-/// Connections that live in this worker.
-#[track_caller]
-fn connections_of(server: &Server, worker: Pid, count: usize) -> Vec<Client> {
-    let mut found = Vec::new();
-    let mut others = Vec::new();
-    wait_until("connections to that worker", || {
-        let mut client = server.connect();
-        let lives_there = pid_of(&mut client) == worker;
-        if lives_there {
-            found.push(client)
-        } else {
-            others.push(client)
-        }
-        found.len() == count
-    });
-    found
 }
 
 #[track_caller]
