@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter, Record};
 
+use self::access::AccessLog;
 use self::digits::push_decimal;
 pub use self::escape::Printable;
 use self::output::Output;
@@ -62,8 +63,14 @@ pub fn init(level: LevelFilter, target: &LogTarget) -> io::Result<()> {
 ///
 /// # Errors
 /// A sentence with the path. The log goes on in the old file.
-pub fn reopen() -> Result<(), String> {
+fn reopen() -> Result<(), String> {
     with_error_log(Output::reopen)
+}
+
+/// The same, and these access logs too. Returns a sentence for each that goes on in its old file.
+pub fn reopen_all<'a>(access_logs: impl IntoIterator<Item = &'a mut AccessLog>) -> Vec<String> {
+    let reopened = std::iter::once(reopen()).chain(access_logs.into_iter().map(AccessLog::reopen));
+    reopened.filter_map(Result::err).collect()
 }
 
 /// Gives the error log's file to `owner`, now and whenever it is opened anew.

@@ -197,8 +197,7 @@ impl master::Host for Program<'_> {
     fn reopen_logs(&mut self) {
         // Workers that come later get the access log from here.
         let access_logs = self.generations.iter_mut().filter_map(|(_, generation)| generation.access_log.as_mut());
-        let reopened = std::iter::once(logs::reopen()).chain(access_logs.map(AccessLog::reopen));
-        for error in reopened.filter_map(Result::err) {
+        for error in logs::reopen_all(access_logs) {
             log::error!("it goes on in its old file: {error}");
         }
         log::info!("log files opened anew");

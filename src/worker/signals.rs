@@ -1,7 +1,7 @@
 //! What a worker does upon a signal, whoever polls at that moment.
 
 use super::engine::Engine;
-use crate::log::{self as logs, access::AccessLog};
+use crate::log as logs;
 use crate::sys::signal::Signal;
 
 impl Engine<'_> {
@@ -21,8 +21,7 @@ impl Engine<'_> {
     /// The master has opened the files before it has sent the signal, so they are there, and belong to the worker's user.
     /// But the folder may be closed to it: that is said once, since it stays so.
     fn reopen_logs(&mut self) {
-        let access_log = self.access_log.as_mut().map_or(Ok(()), AccessLog::reopen);
-        let failures: Vec<String> = [logs::reopen(), access_log].into_iter().filter_map(Result::err).collect();
+        let failures = logs::reopen_all(&mut self.access_log);
         if !failures.is_empty() && !std::mem::replace(&mut self.has_told_of_logs, true) {
             log::warn!("logs go on in their old files: {}", failures.join(", "));
         }

@@ -76,8 +76,7 @@ fn save_memory() {
 
 /// The template has kept those files open that were the logs when it was forked; others may be by now.
 fn follow_logs(access_log: &mut Option<AccessLog>) {
-    let access_log = access_log.as_mut().map_or(Ok(()), AccessLog::reopen);
-    for error in [logs::reopen(), access_log].into_iter().filter_map(Result::err) {
+    for error in logs::reopen_all(access_log) {
         log::debug!("a log goes on in the file that the template has: {error}");
     }
 }
