@@ -59,6 +59,7 @@ fn start(settings: Settings, report: &mut Option<Report>) -> Result<Exit, StartE
     privileges.set_umask_of_master();
     open_error_log(&settings)?;
     logs::set_identity(Identity::Master);
+    warn_if_not_given(privileges.owner().map_or(Ok(()), logs::give_to));
     privileges.rehearse()?;
     check_folder(&settings, &privileges)?;
     let interpreter = choose_interpreter(&settings)?;
@@ -199,12 +200,15 @@ fn open_access_log(settings: &Settings, privileges: &Privileges) -> Result<Optio
     };
     let mut access_log = open_log(target, settings)?;
     if let Some(owner) = privileges.owner() {
-        let given = access_log.as_mut().map_or(Ok(()), |log| log.give_to(owner));
-        for error in [logs::give_to(owner), given].into_iter().filter_map(Result::err) {
-            ::log::warn!("cannot be given to the user of the workers: {error}");
-        }
+        warn_if_not_given(access_log.as_mut().map_or(Ok(()), |log| log.give_to(owner)));
     }
     Ok(access_log)
+}
+
+fn warn_if_not_given(given: Result<(), String>) {
+    if let Err(error) = given {
+        ::log::warn!("cannot be given to the user of the workers: {error}");
+    }
 }
 
 /// The format is compiled whatever the target.
