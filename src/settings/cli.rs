@@ -1,22 +1,47 @@
 //! The clap definition: the only place that knows a setting. Name, short flag, default, unit, choices and help stand
-//! here; `--help`, the README table and the names of `--print-config` are printed from it.
+//! here; `--help`, the README table, the man page, the completions and `--print-config` are printed from it.
 //!
 //! What a value means is in `values`, which layer wins in `sources`, what follows from a value in the parent module.
 //! Fields stand in the order of the help: a group is one `help_heading` and its fields are neighbours.
+
+mod leniency;
+mod logging;
+mod metrics;
+mod proxies;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 
+pub use self::leniency::Leniency;
+pub use self::logging::Logging;
+pub use self::metrics::{Control, Metrics};
+pub use self::proxies::{HeaderMap, Proxies, ProxyProtocol};
+use super::addresses;
 use super::values::{self, LogLevel, Variable, Workers};
-use super::{BindAddress, LogTarget, ReloadEngine};
+use super::{BindAddress, LogTarget, ReloadEngine, refused};
 
-/// The definition, ready to parse with or to be walked.
+/// The definition, ready to parse with or to be walked. What gunicorn has and we do not is in it too, hidden.
 pub(super) fn command() -> clap::Command {
-    Cli::command()
+    Cli::command().args(refused::options())
+}
+
+/// The options and the argument that hold a value, in the order of the help. The rest are questions, such as `--help`.
+///
+/// The id of an option is the setting's name in configuration files: gunicorn's name where gunicorn has the setting.
+pub(super) fn settings(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+    command.get_arguments().filter(|argument| argument.get_action().takes_values() && !argument.is_hide_set())
+}
+
+/// Shells that completions are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// Serve a WSGI application over HTTP/1.1 from forked workers
@@ -35,30 +60,39 @@ pub(super) fn command() -> clap::Command {
 pub(super) struct Cli {
     /// The application: MODULE, MODULE:NAME, MODULE:A.B or MODULE:FACTORY("literal", key=1)
     #[arg(value_name = "APP", help_heading = "Application", value_parser = NonEmptyStringValueParser::new(),
-          required = true, display_order = 0)]
+          display_order = 0)]
     pub(super) app: Option<String>,
 
-    /// Change to this directory first; the application is imported from there
+    /// The configuration file: PATH, file:PATH or python:MODULE. Without it, the first that is there of minicorn.toml,
+    /// minicorn.conf.py, gunicorn.conf.py and pyproject.toml with [tool.minicorn]; none = no file (./none is one)
     // Options count from 0 by themselves, and the argument stands in front of them only with a lower number.
+    #[arg(short, long, value_name = "FILE", help_heading = "Application", display_order = 1)]
+    pub(super) config: Option<OsString>,
+
+    /// The application, for a configuration file that names it
+    #[arg(long, value_name = "APP", help_heading = "Application", value_parser = NonEmptyStringValueParser::new(), display_order = 1)]
+    pub(super) wsgi_app: Option<String>,
+
+    /// Change to this directory first; the application is imported from there
     #[arg(long, value_name = "DIR", help_heading = "Application", display_order = 1)]
     pub(super) chdir: Option<PathBuf>,
 
     /// Set an environment variable for the application; repeatable
-    #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Application", value_parser = values::variable)]
+    #[arg(short, long, id = "raw_env", value_name = "NAME=VALUE", help_heading = "Application", value_parser = values::variable)]
     pub(super) env: Vec<Variable>,
 
     /// Listen here: HOST, HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH, unix:@NAME (abstract) or fd://N (inherited);
     /// repeatable; wins over --host and --port
-    #[arg(short, long, value_name = "ADDRESS", help_heading = "Listening", value_parser = values::bind_address)]
+    #[arg(short, long, value_name = "ADDRESS", help_heading = "Listening", value_parser = addresses::bind_address)]
     pub(super) bind: Vec<BindAddress>,
 
     /// Listen on this name or IP address
     #[arg(long, value_name = "HOST", help_heading = "Listening", default_value = "127.0.0.1",
-          value_parser = values::host)]
+          value_parser = addresses::host)]
     pub(super) host: String,
 
     /// Listen on this port; 0 = any free one. The environment variable PORT alone means --bind 0.0.0.0:PORT
-    #[arg(long, value_name = "PORT", help_heading = "Listening", default_value = "8000", value_parser = values::port,
+    #[arg(long, value_name = "PORT", help_heading = "Listening", default_value = "8000", value_parser = addresses::port,
           allow_negative_numbers = true)]
     pub(super) port: u16,
 
@@ -72,10 +106,15 @@ pub(super) struct Cli {
           default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub(super) reuse_port: bool,
 
-    /// Worker processes; auto = as many as the CPUs this process may use. WEB_CONCURRENCY changes the default
+    /// Worker processes; auto = as many as the CPUs this process may use. The environment variable WEB_CONCURRENCY says it as well
     #[arg(short, long, value_name = "N|auto", help_heading = "Workers", default_value = "1",
           value_parser = values::workers, allow_negative_numbers = true)]
     pub(super) workers: Workers,
+
+    /// Accepted for sync and gthread, which mean the same here; other classes are refused
+    #[arg(short = 'k', long, value_name = "CLASS", help_heading = "Workers", default_value = "sync",
+          value_parser = values::worker_class)]
+    pub(super) worker_class: String,
 
     /// Open connections of one worker; at this many it stops accepting
     #[arg(long, value_name = "N", help_heading = "Workers", default_value = "1000",
@@ -95,7 +134,7 @@ pub(super) struct Cli {
 
     /// Import the application once, in a process from which the workers are forked: saves memory, and time when a worker
     /// is replaced
-    #[arg(long, value_name = "BOOL", help_heading = "Workers", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+    #[arg(long, id = "preload_app", value_name = "BOOL", help_heading = "Workers", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
           default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub(super) preload: bool,
 
@@ -141,7 +180,7 @@ pub(super) struct Cli {
     pub(super) shutdown_delay: Duration,
 
     /// Close a connection that has been idle for this long; 0 = after each response
-    #[arg(long, value_name = "SECONDS", help_heading = "Timeouts", default_value = "75",
+    #[arg(long, id = "keepalive", value_name = "SECONDS", help_heading = "Timeouts", default_value = "75",
           value_parser = values::seconds, allow_negative_numbers = true)]
     pub(super) keep_alive: Duration,
 
@@ -160,7 +199,7 @@ pub(super) struct Cli {
           value_parser = values::seconds, allow_negative_numbers = true)]
     pub(super) send_timeout: Duration,
 
-    /// Longest request line, at most 8190; 0 = 8190. Longer ones get 414
+    /// Longest request line, at most 8190; 0 = no limit. Longer ones get 414
     #[arg(long, value_name = "BYTES", help_heading = "Limits", default_value = "4094", value_parser = values::count,
           allow_negative_numbers = true)]
     pub(super) limit_request_line: u32,
@@ -205,6 +244,18 @@ pub(super) struct Cli {
     #[arg(long, value_name = "DIR", help_heading = "Buffers")]
     pub(super) tmp_upload_dir: Option<PathBuf>,
 
+    /// Accepted and not needed: heartbeats are in shared memory
+    #[arg(long, value_name = "DIR", help_heading = "Buffers")]
+    pub(super) worker_tmp_dir: Option<PathBuf>,
+
+    /// Read files and send them, instead of having the kernel do it
+    #[arg(long, value_name = "BOOL", help_heading = "Buffers", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) no_sendfile: bool,
+
+    #[command(flatten)]
+    pub(super) proxies: Proxies,
+
     /// The Python, or the virtual environment, to run the application with. Without it: VIRTUAL_ENV, CONDA_PREFIX,
     /// ./.venv, then the installation of the build
     #[arg(long, value_name = "PATH", help_heading = "Python")]
@@ -219,8 +270,13 @@ pub(super) struct Cli {
           default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub(super) daemon: bool,
 
+    /// With --daemon, keep standard output and standard error if they are not a terminal
+    #[arg(short = 'R', long, value_name = "BOOL", help_heading = "Process", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) enable_stdio_inheritance: bool,
+
     /// Write the process id of the master to this file
-    #[arg(short, long, value_name = "FILE", help_heading = "Process")]
+    #[arg(short, long, id = "pidfile", value_name = "FILE", help_heading = "Process")]
     pub(super) pid: Option<PathBuf>,
 
     /// Run the workers as this user, a name or a number
@@ -242,7 +298,7 @@ pub(super) struct Cli {
     pub(super) umask: u32,
 
     /// Name in the titles of the processes, instead of the application's
-    #[arg(short = 'n', long, value_name = "NAME", help_heading = "Process",
+    #[arg(short = 'n', long = "name", visible_alias = "proc-name", value_name = "NAME", help_heading = "Process",
           value_parser = NonEmptyStringValueParser::new())]
     pub(super) proc_name: Option<String>,
 
@@ -252,16 +308,22 @@ pub(super) struct Cli {
     pub(super) reload: bool,
 
     /// Reload when this file changes, too; repeatable
-    #[arg(long, value_name = "FILE", help_heading = "Development")]
+    #[arg(long, id = "reload_extra_files", value_name = "FILE", help_heading = "Development")]
     pub(super) reload_extra_file: Vec<PathBuf>,
 
     /// How --reload finds changes
     #[arg(long, value_name = "ENGINE", help_heading = "Development", default_value = "auto", value_enum)]
     pub(super) reload_engine: ReloadEngine,
 
+    /// Write each line of Python that runs to standard error: for the last resort
+    #[arg(long, value_name = "BOOL", help_heading = "Development", default_value = "false", num_args = 0..=1, action = ArgAction::Set,
+          default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub(super) spew: bool,
+
     /// Least severe messages the error log keeps
     #[arg(
         long,
+        id = "loglevel",
         value_name = "LEVEL",
         help_heading = "Logging",
         default_value = "info",
@@ -271,19 +333,36 @@ pub(super) struct Cli {
     pub(super) log_level: LogLevel,
 
     /// Error log; - = standard error
-    #[arg(long, visible_alias = "log-file", value_name = "FILE", help_heading = "Logging", default_value = "-",
+    #[arg(long, id = "errorlog", visible_alias = "log-file", value_name = "FILE", help_heading = "Logging", default_value = "-",
           value_parser = values::error_log())]
     pub(super) error_logfile: LogTarget,
 
     /// Access log; - = standard output, none = off
-    #[arg(long, value_name = "FILE", help_heading = "Logging", default_value = "-",
+    #[arg(long, id = "accesslog", value_name = "FILE", help_heading = "Logging", default_value = "-",
           value_parser = values::access_log())]
     pub(super) access_logfile: LogTarget,
 
     /// Line of the access log: mini, common, combined, json, or gunicorn's atoms, as in '%(h)s "%(r)s" %(s)s'
-    #[arg(long, value_name = "FORMAT", help_heading = "Logging", default_value = "mini",
+    #[arg(long, id = "access_log_format", value_name = "FORMAT", help_heading = "Logging", default_value = "mini",
           value_parser = NonEmptyStringValueParser::new())]
     pub(super) access_logformat: String,
+
+    #[command(flatten)]
+    pub(super) logging: Logging,
+
+    #[command(flatten)]
+    pub(super) metrics: Metrics,
+
+    #[command(flatten)]
+    pub(super) control: Control,
+
+    #[command(flatten)]
+    pub(super) leniency: Leniency,
+
+    /// Accepted for auto, fast and python: the parser is minicorn's own
+    #[arg(long, value_name = "PARSER", help_heading = "Compatibility", default_value = "auto",
+          value_parser = ["auto", "fast", "python"])]
+    pub(super) http_parser: String,
 
     /// Load the application, say whether that worked, and exit
     #[arg(long, help_heading = "Checks")]
@@ -297,18 +376,19 @@ pub(super) struct Cli {
     #[arg(long, help_heading = "Checks", hide = true, exclusive = true)]
     pub(super) print_reference: bool,
 
+    /// Print the man page and exit
+    #[arg(long, help_heading = "Checks", hide = true, exclusive = true)]
+    pub(super) print_man: bool,
+
+    /// Print the completions for bash, zsh or fish and exit
+    #[arg(long, value_name = "SHELL", help_heading = "Checks", hide = true, exclusive = true, value_enum)]
+    pub(super) print_completions: Option<Shell>,
+
     #[arg(short = 'v', long, help_heading = "Checks", action = ArgAction::Version, help = "Print the version and exit")]
     version: Option<bool>,
 
     #[arg(short, long, help_heading = "Checks", action = ArgAction::Help, help = "Print this help and exit")]
     help: Option<bool>,
-}
-
-/// For tests that walk the definition: the options and the argument that hold a value, in the order of the help. The
-/// rest are questions: `--help`, `--check-config` and the like.
-#[cfg(test)]
-pub(super) fn settings(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
-    command.get_arguments().filter(|argument| argument.get_action().takes_values() && !argument.is_hide_set())
 }
 
 #[cfg(test)]
@@ -354,10 +434,14 @@ mod tests {
             "Timeouts",
             "Limits",
             "Buffers",
+            "Proxies",
             "Python",
             "Process",
             "Development",
             "Logging",
+            "Metrics",
+            "Control",
+            "Compatibility",
             "Checks",
         ];
         assert_eq!(seen, all);

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use clap::error::ErrorKind;
+
 use crate::exit::Exit;
 
 /// What to print, where, and the exit status that goes with it.
@@ -32,6 +34,10 @@ impl SettingsError {
     /// The first sentence of it, for a log.
     pub fn sentence(&self) -> String {
         let text = self.text();
+        // A file that could not be read or run: what Python has to say goes with it.
+        if matches!(&self.0, Ending::Clap(error) if error.kind() == ErrorKind::Io) {
+            return text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
+        }
         let line = text.lines().next().unwrap_or_default();
         line.strip_prefix("error: ").unwrap_or(line).to_owned()
     }
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn wrong_usage_goes_to_standard_error_and_fails() {
-        for argument in ["--nonsense", "--check-config", "--workers"] {
+        for argument in ["--nonsense", "--print-man=x", "--workers"] {
             assert!(ending(argument).is_error(), "{argument}");
             assert_eq!(ending(argument).exit(), Exit::Usage, "{argument}");
         }

@@ -1,256 +1,220 @@
-//! What `--print-config` prints: every setting as it was resolved, `name = value`, in the groups and the order of the
-//! help. A value stands as the command line would take it, so that a line can be carried over.
+//! What `--print-config` prints: every setting as it was resolved, and where its value comes from. The definition and the
+//! winning values are walked, so no setting can be forgotten.
+//!
+//! The text is TOML that says the same again: it can be kept as a minicorn.toml.
 
-use std::path::Path;
-use std::time::Duration;
+use clap::{Arg, ArgAction};
 
-use super::{LogTarget, ReloadEngine, Settings};
+use super::files::listed_value;
+use super::sources::{Merged, Origin};
+use super::{Settings, cli};
+
+/// A setting, or a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// As in a configuration file.
+    pub name: String,
+    /// None: it is unset. A list may have several, everything else has one.
+    pub values: Vec<String>,
+    /// Where they were written.
+    pub origin: Origin,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Value,
+    List,
+    /// A function: no value that TOML has.
+    Hook,
+}
 
 impl Settings {
-    /// One line per setting; a list has one line per item, and an unset one has nothing behind the `=`.
-    /// `--host` and `--port` are not listed: what became of them is `bind`.
+    /// Every setting in the order of the help, then the hooks. `bind` says what `--host` and `--port` came to.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// One line for each, `name = value  # where it was written`.
     pub fn listing(&self) -> String {
-        let mut listing = String::new();
-        for (name, items) in self.rows() {
-            if items.is_empty() {
-                listing += &format!("{name} =\n");
-            }
-            for item in items {
-                listing += &format!("{name} = {}\n", on_one_line(&item));
-            }
-        }
-        listing
-    }
-
-    /// Names and values. The fields are taken apart by name so that a new one cannot be forgotten; a test holds the
-    /// names and their order against the definition.
-    fn rows(&self) -> [(&'static str, Vec<String>); 48] {
-        let Settings {
-            app,
-            bind,
-            workers,
-            threads,
-            passing,
-            preload,
-            max_requests,
-            max_requests_jitter,
-            max_worker_lifetime,
-            max_worker_rss,
-            timeout,
-            graceful_timeout,
-            boot_timeout,
-            shutdown_delay,
-            keep_alive,
-            header_timeout,
-            body_timeout,
-            send_timeout,
-            worker_connections,
-            backlog,
-            reuse_port,
-            limit_request_line,
-            limit_request_fields,
-            limit_request_field_size,
-            limit_request_body,
-            body_memory_max,
-            request_buffering,
-            response_memory_max,
-            response_file_max,
-            tmp_upload_dir,
-            chdir,
-            pythonpath,
-            env,
-            python,
-            daemon,
-            pid_file,
-            user,
-            group,
-            initgroups,
-            umask,
-            proc_name,
-            reload,
-            reload_extra_files,
-            reload_engine,
-            log_level,
-            error_log,
-            access_log,
-            access_log_format,
-            check_config: _,
-            print_config: _,
-            arguments: _,
-        } = self;
-        [
-            ("app", vec![app.clone()]),
-            ("chdir", chdir.iter().map(path).collect()),
-            ("env", env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
-            ("bind", bind.iter().map(|address| address.argument()).collect()),
-            ("backlog", vec![backlog.to_string()]),
-            ("reuse-port", vec![reuse_port.to_string()]),
-            ("workers", vec![workers.to_string()]),
-            ("worker-connections", vec![worker_connections.to_string()]),
-            ("threads", vec![threads.to_string()]),
-            ("no-passing", vec![(!passing).to_string()]),
-            ("preload", vec![preload.to_string()]),
-            ("max-requests", vec![max_requests.to_string()]),
-            ("max-requests-jitter", vec![max_requests_jitter.to_string()]),
-            ("max-worker-lifetime", vec![seconds(*max_worker_lifetime)]),
-            ("max-worker-rss", vec![max_worker_rss.to_string()]),
-            ("timeout", vec![seconds(*timeout)]),
-            ("graceful-timeout", vec![seconds(*graceful_timeout)]),
-            ("boot-timeout", vec![seconds(*boot_timeout)]),
-            ("shutdown-delay", vec![seconds(*shutdown_delay)]),
-            ("keep-alive", vec![seconds(*keep_alive)]),
-            ("header-timeout", vec![seconds(*header_timeout)]),
-            ("body-timeout", vec![seconds(*body_timeout)]),
-            ("send-timeout", vec![seconds(*send_timeout)]),
-            ("limit-request-line", vec![limit_request_line.to_string()]),
-            ("limit-request-fields", vec![limit_request_fields.to_string()]),
-            ("limit-request-field-size", vec![limit_request_field_size.to_string()]),
-            ("limit-request-body", vec![body_limit(*limit_request_body)]),
-            ("body-memory-max", vec![body_memory_max.to_string()]),
-            ("no-request-buffering", vec![(!request_buffering).to_string()]),
-            ("response-memory-max", vec![response_memory_max.to_string()]),
-            ("response-file-max", vec![response_file_max.to_string()]),
-            ("tmp-upload-dir", tmp_upload_dir.iter().map(path).collect()),
-            ("python", python.iter().map(path).collect()),
-            ("pythonpath", if pythonpath.is_empty() { vec![] } else { vec![joined(pythonpath)] }),
-            ("daemon", vec![daemon.to_string()]),
-            ("pid", pid_file.iter().map(path).collect()),
-            ("user", user.iter().cloned().collect()),
-            ("group", group.iter().cloned().collect()),
-            ("initgroups", vec![initgroups.to_string()]),
-            ("umask", vec![format!("0o{umask:o}")]),
-            ("proc-name", vec![proc_name.clone()]),
-            ("reload", vec![reload.to_string()]),
-            ("reload-extra-file", reload_extra_files.iter().map(path).collect()),
-            ("reload-engine", vec![engine(*reload_engine).to_owned()]),
-            ("log-level", vec![level(*log_level).to_owned()]),
-            ("error-logfile", vec![log_target(error_log)]),
-            ("access-logfile", vec![log_target(access_log)]),
-            ("access-logformat", vec![access_log_format.clone()]),
-        ]
+        let file = match &self.config_file {
+            Some(name) => format!("# configuration file: {}\n", on_one_line(name)),
+            None => "# configuration file: none\n".to_owned(),
+        };
+        file + &self.rows.iter().map(line).collect::<String>()
     }
 }
 
-fn engine(engine: ReloadEngine) -> &'static str {
-    match engine {
-        ReloadEngine::Auto => "auto",
-        ReloadEngine::Inotify => "inotify",
-        ReloadEngine::Poll => "poll",
-    }
+/// What is known when all is resolved.
+pub(super) fn rows(merged: &Merged, settings: &Settings) -> Vec<Row> {
+    let command = cli::command();
+    let listed = cli::settings(&command).filter(|argument| !ELSEWHERE.contains(&argument.get_id().as_str()));
+    let rows = listed.map(|argument| row(argument, merged, settings));
+    let hooks = settings.hooks.iter().map(|hook| Row {
+        name: hook.to_string(),
+        values: vec!["function".to_owned()],
+        origin: Origin::File(settings.config_file.clone().unwrap_or_default()),
+        kind: Kind::Hook,
+    });
+    rows.chain(hooks).collect()
 }
 
-/// "30" or "0.5".
-fn seconds(duration: Duration) -> String {
-    duration.as_secs_f64().to_string()
+/// `bind` and `app` stand for these, and the file is named on its own.
+const ELSEWHERE: [&str; 4] = ["host", "port", "wsgi_app", "config"];
+
+fn row(argument: &Arg, merged: &Merged, settings: &Settings) -> Row {
+    let id = argument.get_id().as_str();
+    let values = resolved(id, settings).unwrap_or_else(|| {
+        let raw = merged.matches.get_raw(id).into_iter().flatten();
+        raw.map(|value| value.to_string_lossy().into_owned()).collect()
+    });
+    let (name, _) = listed_value(argument, String::new());
+    let values = values.into_iter().map(|value| listed_value(argument, value).1).collect();
+    let kind = if matches!(argument.get_action(), ArgAction::Append) { Kind::List } else { Kind::Value };
+    Row { name, values, origin: origin(id, merged), kind }
 }
 
-fn body_limit(bytes: u64) -> String {
-    match bytes {
-        u64::MAX => "0".into(),
-        bytes => bytes.to_string(),
-    }
+/// What resolving has made of those that are not what was written.
+fn resolved(id: &str, settings: &Settings) -> Option<Vec<String>> {
+    Some(match id {
+        "app" => vec![settings.app.clone()],
+        "bind" => settings.bind.iter().map(|address| address.argument()).collect(),
+        "workers" => vec![settings.workers.to_string()],
+        "proc_name" => vec![settings.proc_name.clone()],
+        "limit_request_line" => vec![match settings.limit_request_line {
+            super::LIMIT_REQUEST_LINE_NONE => "0".to_owned(),
+            bytes => bytes.to_string(),
+        }],
+        "limit_request_fields" => vec![settings.limit_request_fields.to_string()],
+        "limit_request_field_size" => vec![settings.limit_request_field_size.to_string()],
+        _ => return None,
+    })
 }
 
-fn path(path: impl AsRef<Path>) -> String {
-    path.as_ref().display().to_string()
-}
-
-fn joined(directories: &[impl AsRef<Path>]) -> String {
-    directories.iter().map(path).collect::<Vec<_>>().join(",")
-}
-
-fn level(level: log::LevelFilter) -> &'static str {
-    match level {
-        log::LevelFilter::Off | log::LevelFilter::Error => "error",
-        log::LevelFilter::Warn => "warning",
-        log::LevelFilter::Info => "info",
-        log::LevelFilter::Debug | log::LevelFilter::Trace => "debug",
-    }
-}
-
-fn log_target(target: &LogTarget) -> String {
-    match target {
-        LogTarget::None => "none".into(),
-        LogTarget::Stdout | LogTarget::Stderr => "-".into(),
-        LogTarget::File(file) => path(file),
-    }
-}
-
-/// A line break inside a value must not look like the next setting.
-fn on_one_line(value: &str) -> String {
-    let escaped = |letter: char| match letter.is_control() {
-        true => letter.escape_default().to_string(),
-        false => letter.to_string(),
+/// The strongest of those that have a say.
+fn origin(id: &str, merged: &Merged) -> Origin {
+    let ids: &[&str] = match id {
+        "app" => &["app", "wsgi_app"],
+        "bind" if merged.origin("bind") == Origin::Default => &["host", "port"],
+        _ => &[id],
     };
-    value.chars().map(escaped).collect()
+    ids.iter().map(|id| merged.origin(id)).max().unwrap_or_default()
+}
+
+fn line(row: &Row) -> String {
+    let Row { name, values, origin, kind } = row;
+    let origin = on_one_line(&origin.to_string());
+    match (kind, values.as_slice()) {
+        (Kind::Hook, _) => format!("# {name} is a function  # {origin}\n"),
+        (_, []) => format!("# {name} =  # {origin}\n"),
+        (Kind::List, items) => {
+            let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+            format!("{name} = [{}]  # {origin}\n", items.join(", "))
+        }
+        (Kind::Value, [value, ..]) => format!("{name} = {}  # {origin}\n", scalar(value)),
+    }
+}
+
+/// Numbers and booleans stand bare.
+fn scalar(value: &str) -> String {
+    if ["true", "false"].contains(&value) || is_number(value) { value.to_owned() } else { quoted(value) }
+}
+
+/// As TOML and we write it: no sign, no zero in front, and not too many digits.
+fn is_number(value: &str) -> bool {
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_zero = whole.len() > 1 && whole.starts_with('0');
+    is_digits(whole) && is_digits(fraction) && !has_zero && value.len() <= 15
+}
+
+/// A basic string of TOML. The escapes of JSON are among its own, which want one for DEL as well.
+fn quoted(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap_or_default();
+    json.replace('\u{7f}', "\\u007f")
+}
+
+/// A line break must not look like the next setting.
+fn on_one_line(value: &str) -> String {
+    value.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::{cli, read};
+    use super::super::files::tests::in_folder_with;
+    use super::super::names::config_name;
+    use super::super::{NOTHING_ELSE, Settings, cli, read};
 
-    fn listing(arguments: &[&str]) -> String {
+    fn settings(arguments: &[&str]) -> Settings {
         let arguments = ["minicorn"].iter().chain(arguments).map(OsString::from).collect();
-        read(arguments, &|_| None, || 8).unwrap_or_else(|error| panic!("{}", error.text())).listing()
+        read(arguments, NOTHING_ELSE).unwrap_or_else(|error| panic!("{}", error.text()))
     }
 
     #[test]
     fn every_setting_is_listed_in_the_order_of_the_help() {
         let command = cli::command();
-        let merged = ["host", "port"];
         let expected: Vec<String> = cli::settings(&command)
-            .map(|setting| setting.get_long().unwrap_or("app").to_owned())
-            .filter(|name| !merged.contains(&name.as_str()))
+            .map(|setting| setting.get_id().as_str())
+            .filter(|id| !super::ELSEWHERE.contains(id))
+            .map(|id| config_name(id).to_owned())
             .collect();
-        let listing = listing(&["app"]);
-        let listed: Vec<&str> =
-            listing.lines().filter_map(|line| line.split_once(" =")).map(|(name, _)| name).collect();
+        let settings = settings(&["app"]);
+        let listed: Vec<&str> = settings.rows().iter().map(|row| row.name.as_str()).collect();
         assert_eq!(listed, expected);
+        assert_eq!(settings.listing().lines().count(), expected.len() + 1);
+    }
+
+    /// All lines without where they come from, which is another place the second time.
+    fn values(listing: &str) -> Vec<&str> {
+        listing.lines().skip(1).filter_map(|line| line.rsplit_once("  # ").map(|(value, _)| value)).collect()
     }
 
     #[test]
     fn what_is_listed_gives_the_same_settings_again() {
-        let first = listing(&[
+        let first = settings(&[
             "-w=auto",
             "-b=[::1]:1",
             "-b=unix:/a b",
             "--timeout=0.25",
+            "--limit-request-line=0",
             "--limit-request-body=0",
             "--threads=4",
             "--no-passing",
-            "--no-request-buffering=true",
+            "--no-sendfile=false",
             "--tmp-upload-dir=/tmp",
             "-eA=1",
-            "-eB=2",
+            "-eB=2\nworkers = 9",
             "--pythonpath=a,b",
             "--python=/p",
-            "--chdir=/",
+            "--umask=027",
+            "--secure-scheme-headers=A=b,C=d",
+            "--access-log-skip=/a,/b*",
             "--log-level=warning",
             "--access-logfile=none",
-            "--log-file=e",
-            "--access-logformat=json",
+            "--access-logformat=%(h)s \"%(r)s\" \\ \u{7f}",
             "m:app",
         ]);
-        let mut again = Vec::new();
-        for (name, value) in first.lines().filter_map(|line| line.split_once(" = ")) {
-            match name {
-                "app" => again.push(value.to_owned()),
-                name => again.push(format!("--{name}={value}")),
-            }
+        let again = in_folder_with(&[("c.toml", &first.listing())], |folder| {
+            settings(&["-c", &format!("{folder}/c.toml")]).listing()
+        });
+        assert_eq!(values(&again), values(&first.listing()));
+        for line in [
+            "workers = 8  # command line",
+            "bind = [\"[::1]:1\", \"unix:/a b\"]  # command line",
+            "timeout = 0.25  # command line",
+            "passing = false  # command line",
+            "sendfile = true  # command line",
+            "raw_env = [\"A=1\", \"B=2\\nworkers = 9\"]  # command line",
+            "limit_request_line = 0  # command line",
+            "backlog = 2048  # default",
+            "# pidfile =  # default",
+            "proc_name = \"m:app\"  # default",
+            "wsgi_app = \"m:app\"  # command line",
+        ] {
+            let listing = first.listing();
+            assert!(listing.lines().any(|listed| listed == line), "{line:?} is not in\n{listing}");
         }
-        let again: Vec<&str> = again.iter().map(String::as_str).collect();
-        assert_eq!(listing(&again), first);
-        for line in
-            ["workers = 8\n", "bind = [::1]:1\nbind = unix:/a b\n", "timeout = 0.25\n", "env = A=1\nenv = B=2\n"]
-        {
-            assert!(first.contains(line), "{line:?} is not in\n{first}");
-        }
-    }
-
-    #[test]
-    fn a_value_stays_on_its_line() {
-        assert!(listing(&["--env", "A=1\nworkers = 9", "app"]).contains("env = A=1\\nworkers = 9\n"));
     }
 }

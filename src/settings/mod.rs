@@ -1,16 +1,26 @@
-//! What can be configured, declared once. `cli` knows which settings there are, `values` what their text means,
-//! `sources` which layer wins; here the winners are resolved into [`Settings`]. `listing` and `reference` print them.
+//! What can be configured, declared once. `cli` knows which settings there are, `values` what their text means, `names`
+//! what they are called in files, `files` and `environment` what is said there, `sources` which layer wins; here the
+//! winners are resolved into [`Settings`]. `listing` and `reference` print them, `refused` has what gunicorn has besides.
 //!
 //! Nothing here acts on a setting: sockets, files, Python and log levels belong to their modules. Parsing only checks
 //! and stores; what depends on the machine (how many CPUs, does this directory exist) is looked at in `resolve`.
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod cli;
+mod environment;
 mod error;
+mod files;
+mod keywords;
 mod listing;
+mod names;
+mod python_file;
 mod reference;
+mod refused;
 mod sources;
+mod toml_file;
+mod trust;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -22,7 +32,13 @@ use std::time::Duration;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
+pub use addresses::{StatsdAddress, SyslogAddress, SyslogSocket};
+pub use cli::{Control, HeaderMap, Leniency, Logging, Metrics, Proxies, ProxyProtocol};
 pub use error::SettingsError;
+pub use listing::Row;
+pub use python_file::{Effects, Evaluate, Evaluated, HookName, PythonFile, Value};
+pub use sources::Origin;
+pub use trust::{HeaderNames, SchemeHeaders, Trust, TrustedHeaders};
 
 /// Every setting, resolved. The meaning of a field is the help of its option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +85,7 @@ pub struct Settings {
     pub backlog: u32,
     /// Whether others may listen on the same ports.
     pub reuse_port: bool,
-    /// Bytes, between 1 and 8190.
+    /// Bytes, between 1 and 8190, or [`LIMIT_REQUEST_LINE_NONE`].
     pub limit_request_line: usize,
     /// Header fields, between 1 and 32768.
     pub limit_request_fields: usize,
@@ -87,8 +103,14 @@ pub struct Settings {
     pub response_file_max: u64,
     /// Where temporary files are made, if somewhere special; it existed when the settings were read.
     pub tmp_upload_dir: Option<PathBuf>,
+    /// Whether files are sent by the kernel.
+    pub sendfile: bool,
+    /// What is believed of a proxy in front.
+    pub proxies: Proxies,
     /// Directory to change to first; it existed when the settings were read.
     pub chdir: Option<PathBuf>,
+    /// The directory before that change, if there is one.
+    pub start_folder: Option<PathBuf>,
     /// Directories for the front of `sys.path`, in this order.
     pub pythonpath: Vec<PathBuf>,
     /// Environment variables for the app: name (not empty, without `=`) and value.
@@ -97,6 +119,8 @@ pub struct Settings {
     pub python: Option<PathBuf>,
     /// Whether the server leaves its terminal.
     pub daemon: bool,
+    /// Whether a server in the background keeps standard output and standard error, unless they are a terminal.
+    pub enable_stdio_inheritance: bool,
     /// Where the process id of the master is written.
     pub pid_file: Option<PathBuf>,
     /// Name or number of the workers' user; not looked up.
@@ -115,6 +139,8 @@ pub struct Settings {
     pub reload_extra_files: Vec<PathBuf>,
     /// How changes are found.
     pub reload_engine: ReloadEngine,
+    /// Whether each line of Python that runs is written to standard error.
+    pub spew: bool,
     /// Least severe level of the error log.
     pub log_level: log::LevelFilter,
     /// Never [`LogTarget::None`].
@@ -123,12 +149,30 @@ pub struct Settings {
     pub access_log: LogTarget,
     /// A name or gunicorn's atoms, not yet compiled.
     pub access_log_format: String,
+    /// What the logs hold, and where they go besides their files.
+    pub logging: Logging,
+    /// What is told about the server's work, and to whom.
+    pub metrics: Metrics,
+    /// How the server is spoken to while it runs.
+    pub control: Control,
+    /// What is accepted although RFC 9112 refuses it.
+    pub leniency: Leniency,
+    /// The configuration file that was read, as it was named.
+    pub config_file: Option<String>,
+    /// The same, if it is Python: it may have hooks.
+    pub python_file: Option<PythonFile>,
+    /// The hooks that it sets.
+    pub hooks: Vec<HookName>,
+    /// What it has changed of the process that it ran in.
+    pub effects: Effects,
     /// Only load the app, and say whether it worked.
     pub check_config: bool,
     /// Print the [listing](Settings::listing), then do as with `check_config`.
     pub print_config: bool,
     /// The command line as given, program name included.
     pub arguments: Vec<OsString>,
+    /// What is listed of all this.
+    rows: Vec<Row>,
 }
 
 /// Where to listen, not yet looked up.
@@ -173,50 +217,51 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// Reads the command line and the environment of this process. `usable_cpus` is asked for `--workers auto`.
+/// What the settings are read with, besides the command line.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'s> {
+    /// A variable of the environment.
+    pub environment: &'s dyn Fn(&str) -> Option<OsString>,
+    /// Asked for `--workers auto`.
+    pub usable_cpus: fn() -> u32,
+    /// Asked for configuration files that are Python.
+    pub evaluate: Evaluate,
+}
+
+/// Reads `arguments`, the command line with the name of the program, and what there is besides: the environment and a
+/// configuration file.
 ///
 /// # Errors
 /// A wrong value or usage, and also the answer to `--help`, `--version` and `--print-reference`: all that ends the
 /// program here. [`SettingsError::report`] prints it.
-pub fn from_process(usable_cpus: fn() -> u32) -> Result<Settings, SettingsError> {
-    from_arguments(std::env::args_os().collect(), usable_cpus)
-}
-
-/// Reads the environment of this process anew, and the command line as it was given: a process that has a title finds
-/// that in the place of its own.
-///
-/// # Errors
-/// As for [`from_process`].
-pub fn from_arguments(arguments: Vec<OsString>, usable_cpus: fn() -> u32) -> Result<Settings, SettingsError> {
-    read(arguments, &|name| std::env::var_os(name), usable_cpus)
-}
-
-/// Parse, let the higher layer win, resolve.
-fn read(
-    arguments: Vec<OsString>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-    usable_cpus: fn() -> u32,
-) -> Result<Settings, SettingsError> {
-    let mut cli = cli::Cli::from_arg_matches(&sources::merge(&arguments, environment)?)?;
-    match cli.app.take() {
-        Some(app) if !cli.print_reference => resolve(app, cli, arguments, usable_cpus),
-        // clap asks for the application unless --print-reference is there.
-        _ => Err(SettingsError::answer(reference::markdown())),
+pub fn read(arguments: Vec<OsString>, surroundings: Surroundings<'_>) -> Result<Settings, SettingsError> {
+    let merged = sources::merge(&arguments, surroundings)?;
+    let mut cli = cli::Cli::from_arg_matches(&merged.matches)?;
+    if let Some(answer) = reference::answer(&cli) {
+        return Err(SettingsError::answer(answer));
     }
+    let Some(app) = cli.app.take().or(cli.wsgi_app.take()) else {
+        let text = "there is no application: give APP, MODULE:NAME, or wsgi_app in a configuration file\n";
+        return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, text).into());
+    };
+    let mut settings = resolve(app, cli, &merged, arguments, surroundings.usable_cpus)?;
+    settings.rows = listing::rows(&merged, &settings);
+    Ok(settings)
 }
 
 /// From what was written to what it means on this machine.
 fn resolve(
     app: String,
     cli: cli::Cli,
+    merged: &sources::Merged,
     arguments: Vec<OsString>,
     usable_cpus: fn() -> u32,
 ) -> Result<Settings, SettingsError> {
     if let Some(directory) = &cli.chdir {
-        check_directory("chdir", directory)?;
+        check_directory("chdir", directory, directory, merged)?;
     }
     if let Some(directory) = &cli.tmp_upload_dir {
-        check_directory("tmp-upload-dir", &from_directory(cli.chdir.as_deref(), directory))?;
+        check_directory("tmp_upload_dir", directory, &from_directory(cli.chdir.as_deref(), directory), merged)?;
     }
     let bind = if cli.bind.is_empty() { vec![BindAddress::Tcp { host: cli.host, port: cli.port }] } else { cli.bind };
     Ok(Settings {
@@ -245,7 +290,10 @@ fn resolve(
         worker_connections: cli.worker_connections as usize,
         backlog: cli.backlog,
         reuse_port: cli.reuse_port,
-        limit_request_line: capped(cli.limit_request_line, LIMIT_REQUEST_LINE_MAX),
+        limit_request_line: match cli.limit_request_line {
+            0 => LIMIT_REQUEST_LINE_NONE,
+            bytes => capped(bytes, LIMIT_REQUEST_LINE_MAX),
+        },
         limit_request_fields: capped(cli.limit_request_fields, LIMIT_REQUEST_FIELDS_MAX),
         limit_request_field_size: match cli.limit_request_field_size {
             0 => LIMIT_REQUEST_FIELD_SIZE_DEFAULT,
@@ -260,11 +308,15 @@ fn resolve(
         response_memory_max: cli.response_memory_max,
         response_file_max: cli.response_file_max,
         tmp_upload_dir: cli.tmp_upload_dir,
+        sendfile: !cli.no_sendfile,
+        proxies: cli.proxies,
+        start_folder: cli.chdir.as_ref().and_then(|_| std::env::current_dir().ok()),
         chdir: cli.chdir,
         pythonpath: cli.pythonpath.as_deref().map(split_at_commas).unwrap_or_default(),
         env: cli.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
         python: cli.python,
         daemon: cli.daemon,
+        enable_stdio_inheritance: cli.enable_stdio_inheritance,
         pid_file: cli.pid,
         user: cli.user,
         group: cli.group,
@@ -273,24 +325,39 @@ fn resolve(
         reload: cli.reload,
         reload_extra_files: cli.reload_extra_file,
         reload_engine: cli.reload_engine,
+        spew: cli.spew,
         log_level: cli.log_level.into(),
         error_log: cli.error_logfile,
         access_log: cli.access_logfile,
         access_log_format: cli.access_logformat,
+        logging: cli.logging,
+        metrics: cli.metrics,
+        control: cli.control,
+        leniency: cli.leniency,
+        config_file: merged.file.clone(),
+        python_file: merged.python_file.clone(),
+        hooks: merged.hooks.clone(),
+        effects: merged.effects.clone(),
         check_config: cli.check_config,
         print_config: cli.print_config,
         arguments,
+        rows: Vec::new(),
     })
 }
 
 impl Settings {
+    /// Whether anybody can ask what the workers do.
+    pub fn is_watched(&self) -> bool {
+        self.metrics.admin_bind.is_some() || (self.control.control_socket.is_some() && !self.control.no_control_socket)
+    }
+
     /// Where temporary files are made.
     pub fn temporary_folder(&self) -> PathBuf {
         self.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 }
 
-/// gunicorn's rule for its request limits: zero and what is above the hard cap mean the cap.
+/// gunicorn's rule for its request limits: what is above the hard cap means the cap, and so does zero for fields.
 fn capped(value: u32, cap: usize) -> usize {
     match value as usize {
         0 => cap,
@@ -300,6 +367,8 @@ fn capped(value: u32, cap: usize) -> usize {
 
 /// gunicorn's hard cap on the request line, bytes.
 const LIMIT_REQUEST_LINE_MAX: usize = 8190;
+/// What "no limit" is for the request line, bytes: so that places in a head, which are 32 bits wide, are never exceeded.
+pub const LIMIT_REQUEST_LINE_NONE: usize = 1 << 30;
 /// gunicorn's hard cap on header fields.
 const LIMIT_REQUEST_FIELDS_MAX: usize = 32768;
 /// What gunicorn's 0 means for one header field line, bytes; its documentation says unlimited, its code does not.
@@ -310,14 +379,19 @@ fn from_directory(chdir: Option<&Path>, path: &Path) -> PathBuf {
     chdir.map_or_else(|| path.to_owned(), |chdir| chdir.join(path))
 }
 
-fn check_directory(option: &str, directory: &Path) -> Result<(), SettingsError> {
-    let problem = match directory.metadata() {
+/// `found` is where it is, `written` how it is called.
+fn check_directory(id: &str, written: &Path, found: &Path, merged: &sources::Merged) -> Result<(), SettingsError> {
+    let problem = match found.metadata() {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => "it is not a directory".to_owned(),
         Err(error) => error.to_string(),
     };
-    let message = format!("invalid value '{}' for '--{option} <DIR>': {problem}\n", directory.display());
-    Err(clap::Error::raw(ErrorKind::ValueValidation, message).into())
+    let origin = merged.origin(id);
+    let name = match origin {
+        Origin::CommandLine => format!("'--{} <DIR>'", id.replace('_', "-")),
+        _ => id.to_owned(),
+    };
+    Err(origin.refusal(&name, &written.display().to_string(), &problem).into())
 }
 
 /// The directories of `--pythonpath`. They need not be UTF-8, so this splits bytes.
@@ -351,6 +425,11 @@ impl fmt::Display for BindAddress {
     }
 }
 
+/// For unit tests: eight CPUs, an empty environment, no configuration file.
+#[cfg(test)]
+const NOTHING_ELSE: Surroundings<'static> =
+    Surroundings { environment: &|_| None, usable_cpus: || 8, evaluate: |_, _| Err("no file".into()) };
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,7 +437,7 @@ mod tests {
     /// The settings that `minicorn ARGUMENTS… app` gets on a machine with eight CPUs and an empty environment.
     fn settings(arguments: &[&str]) -> Result<Settings, SettingsError> {
         let arguments = ["minicorn"].iter().chain(arguments).chain(&["app"]).map(OsString::from).collect();
-        read(arguments, &|_| None, || 8)
+        read(arguments, NOTHING_ELSE)
     }
 
     fn resolved(arguments: &[&str]) -> Settings {
@@ -404,7 +483,7 @@ mod tests {
     #[test]
     fn limits_are_capped_as_gunicorn_caps_them() {
         for (option, value, expected) in [
-            ("line", "0", 8190),
+            ("line", "0", LIMIT_REQUEST_LINE_NONE),
             ("line", "8191", 8190),
             ("line", "100", 100),
             ("fields", "0", 32768),

@@ -1,11 +1,87 @@
-//! The settings as README.md shows them, printed from the clap definition. `minicorn --print-reference` prints the
-//! text that stands between the markers there; a test keeps the two equal.
+//! What is printed from the clap definition besides the help: the tables that stand between the markers of README.md, the
+//! man page and the completions of docs/. Tests keep them equal.
 
 use std::fmt::Write;
 
-use clap::Arg;
+use clap::{Arg, Command};
+use clap_complete::aot;
 
-use super::cli;
+use super::cli::{self, Cli, Shell};
+
+/// What was asked for, if it was one of these.
+pub(super) fn answer(cli: &Cli) -> Option<String> {
+    if cli.print_reference {
+        return Some(markdown());
+    }
+    if cli.print_man {
+        return Some(man());
+    }
+    cli.print_completions.map(completions)
+}
+
+/// The definition without what `--help` does not show: the generators know no hidden options.
+fn visible() -> Command {
+    let command = cli::command();
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set()).cloned().collect::<Vec<_>>();
+    Command::new("minicorn")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(command.get_about().cloned().unwrap_or_default())
+        .override_usage("minicorn [OPTIONS] APP")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(shown)
+}
+
+fn man() -> String {
+    let mut page = Vec::new();
+    // Writing into a Vec cannot fail.
+    let _ = clap_mangen::Man::new(visible()).render(&mut page);
+    String::from_utf8_lossy(&page).into_owned() + MORE_OF_THE_MAN_PAGE
+}
+
+/// What no option says. The statuses are those of `exit`.
+const MORE_OF_THE_MAN_PAGE: &str = r#".SH FILES
+.TP
+minicorn.toml, minicorn.conf.py, gunicorn.conf.py, pyproject.toml
+The first that is there is read, of a pyproject.toml the table [tool.minicorn]. See \-\-config.
+.SH ENVIRONMENT
+Stronger than the file and weaker than the command line; the later ones are stronger.
+.TP
+FORWARDED_ALLOW_IPS, WEB_CONCURRENCY, SENDFILE, PORT
+\-\-forwarded\-allow\-ips, \-\-workers, \-\-no\-sendfile and \-\-bind 0.0.0.0:PORT.
+.TP
+GUNICORN_CMD_ARGS, MINICORN_CMD_ARGS
+Options, split as by a shell.
+.SH SIGNALS
+.TP
+TERM, INT, QUIT
+Stop, when the requests in flight are finished; a second one cuts them.
+.TP
+HUP
+Read the configuration and the application again.
+.TP
+USR1
+Open the log files anew.
+.TP
+USR2
+Start the program anew on the same sockets, beside this one.
+.TP
+TTIN, TTOU
+One worker more, one less.
+.SH EXIT STATUS
+0 asked to stop, 1 failed, 2 usage or configuration, 3 no worker can start, 4 the application cannot be loaded.
+"#;
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    let shell = match shell {
+        Shell::Bash => aot::Shell::Bash,
+        Shell::Zsh => aot::Shell::Zsh,
+        Shell::Fish => aot::Shell::Fish,
+    };
+    aot::generate(shell, &mut visible(), "minicorn", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
 
 /// One Markdown table per group of the help: option, default, meaning.
 pub(super) fn markdown() -> String {
@@ -67,7 +143,7 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::markdown;
+    use super::{Shell, completions, man, markdown};
 
     const BEGIN: &str = "<!-- settings:begin -->\n";
     const END: &str = "<!-- settings:end -->";
@@ -78,6 +154,32 @@ mod tests {
         let (_, rest) = readme.split_once(BEGIN).expect("the begin marker");
         let (table, _) = rest.split_once(END).expect("the end marker");
         assert!(table == markdown(), "put the output of `minicorn --print-reference` between the markers in README.md");
+    }
+
+    #[track_caller]
+    fn check_file(path: &str, text: &str, option: &str) {
+        let found = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+        assert!(found == text, "put the output of `minicorn {option}` into {path}");
+    }
+
+    #[test]
+    fn the_man_page_has_the_settings_as_they_are() {
+        let page = man();
+        check_file("docs/minicorn.1", &page, "--print-man");
+        assert!(page.contains("\\-\\-graceful\\-timeout") && !page.contains("certfile"), "{page}");
+    }
+
+    #[test]
+    fn the_completions_have_the_settings_as_they_are() {
+        for (shell, name, path) in [
+            (Shell::Bash, "bash", "docs/completions/minicorn.bash"),
+            (Shell::Zsh, "zsh", "docs/completions/_minicorn"),
+            (Shell::Fish, "fish", "docs/completions/minicorn.fish"),
+        ] {
+            let script = completions(shell);
+            check_file(path, &script, &format!("--print-completions {name}"));
+            assert!(script.contains("graceful-timeout") && !script.contains("certfile"), "{script}");
+        }
     }
 
     #[test]

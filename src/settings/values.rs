@@ -4,14 +4,14 @@
 //! Numbers are read from digits alone: `str::parse` would also take `+5`, `1e3`, `inf` and `nan`.
 
 use std::ffi::OsString;
-use std::net::Ipv6Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{BindAddress, LogTarget};
+use super::LogTarget;
+use super::cli::ProxyProtocol;
+use super::trust::is_token;
 
 /// How many workers were asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,56 +138,129 @@ pub(super) fn variable(text: &str) -> Result<Variable, String> {
     }
 }
 
-/// gunicorn's address forms.
-pub(super) fn bind_address(text: &str) -> Result<BindAddress, String> {
-    if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
-        return match (path, path.strip_prefix('@')) {
-            ("", _) => Err("there is no path after 'unix:'".into()),
-            (_, Some("")) => Err("there is no name after the '@'".into()),
-            (_, Some(name)) => Ok(BindAddress::Abstract(name.into())),
-            (path, None) => Ok(BindAddress::Unix(PathBuf::from(path))),
-        };
-    }
-    if let Some(number) = text.strip_prefix("fd://") {
-        return match count(number) {
-            Ok(number) => Ok(BindAddress::Descriptor(number)),
-            Err(_) => Err("there is no number of a descriptor after 'fd://'".into()),
-        };
-    }
-    let text = text.strip_prefix("tcp://").unwrap_or(text);
-    if text.is_empty() || text.contains('/') {
-        return Err("it is none of HOST, HOST:PORT, :PORT, [IPV6]:PORT, unix:PATH, unix:@NAME and fd://N".into());
-    }
-    if is_digits(text) {
-        // gunicorn takes a bare number for a host, and then fails to find it or listens on 0.0.31.64.
-        return Err(format!("it would be a host, probably ':{text}' was meant"));
-    }
-    let (host_text, port_text) = split_port(text)?;
-    Ok(BindAddress::Tcp {
-        host: if host_text.is_empty() { EVERY_IPV4.into() } else { host(host_text)? },
-        port: port_text.map_or(Ok(PORT), port)?,
-    })
+/// gunicorn's names (syslog(3)), with or without `LOG_`, in any case → the code, 0 to 23.
+pub(super) fn syslog_facility(text: &str) -> Result<u8, String> {
+    let lower = text.to_ascii_lowercase();
+    let name = lower.strip_prefix("log_").unwrap_or(&lower);
+    let name = if name == "security" { "auth" } else { name };
+    let found = SYSLOG_FACILITIES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, code)| *code).ok_or_else(|| "there is no facility of this name, such as user, daemon, local0".into())
 }
 
-/// A host name or an address; an IPv6 address may stand in brackets and loses them here.
-pub(super) fn host(text: &str) -> Result<String, String> {
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let host = bracketed.unwrap_or(text);
-    let is_host = if bracketed.is_some() || host.contains(':') {
-        // The zone of a link-local address (RFC 4007 §11) is for the system to look up.
-        host.split_once('%').map_or(host, |(address, _zone)| address).parse::<Ipv6Addr>().is_ok()
-    } else {
-        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"[]/".contains(&byte))
+const SYSLOG_FACILITIES: [(&str, u8); 20] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+/// gunicorn's modes, and what it takes for booleans.
+pub(super) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" | "false" | "no" | "none" | "0" | "" => Ok(ProxyProtocol::Off),
+        "auto" | "true" | "yes" | "on" | "1" => Ok(ProxyProtocol::Auto),
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err("it is none of off, v1, v2 and auto".into()),
+    }
+}
+
+/// gunicorn's workers of one thread and of several are the same here.
+pub(super) fn worker_class(text: &str) -> Result<String, String> {
+    let instead = match text {
+        "sync"
+        | "gthread"
+        | "threads"
+        | "gunicorn.workers.sync.SyncWorker"
+        | "gunicorn.workers.gthread.ThreadWorker"
+        | "gunicorn.workers.ThreadWorker"
+        | "SyncWorker"
+        | "ThreadWorker" => return Ok(text.to_owned()),
+        "gevent" | "gevent_wsgi" | "gevent_pywsgi" | "eventlet" | "egg:gunicorn#gevent" | "egg:gunicorn#eventlet" => {
+            "minicorn has no green threads; take -k gthread with --threads N, slow clients cost no thread here"
+        }
+        "tornado" => "a Tornado application is not WSGI; take -k gthread for a WSGI application",
+        "asgi"
+        | "uvicorn.workers.UvicornWorker"
+        | "uvicorn.workers.UvicornH11Worker"
+        | "uvicorn_worker.UvicornWorker" => {
+            "minicorn serves WSGI, not ASGI; take uvicorn or granian for an ASGI application"
+        }
+        _ => "minicorn's workers are its own; take sync or gthread, which mean the same here",
     };
-    if is_host { Ok(host.into()) } else { Err("it is not a host name or an IP address".into()) }
+    Err(instead.into())
 }
 
-pub(super) fn port(text: &str) -> Result<u16, String> {
-    if !is_digits(text) {
-        return Err(format!("'{text}' is not a port number"));
+/// Loggers are not ours to choose, but gunicorn's default names may stand in a file.
+pub(super) fn logger_class(text: &str) -> Result<String, String> {
+    match text {
+        "gunicorn.glogging.Logger" | "simple" | "gunicorn.instrument.statsd.Statsd" => Ok(text.to_owned()),
+        _ => Err("minicorn's logger is its own; see --access-logformat, --access-log-skip and --log-config".into()),
     }
-    text.parse().map_err(|_| format!("port {text} is above 65535"))
 }
+
+/// A path as in a request line, `*` at its end for any rest.
+pub(super) fn log_skip_path(text: &str) -> Result<String, String> {
+    match text.trim() {
+        path if path.starts_with('/') || path == "*" => Ok(path.to_owned()),
+        _ => Err("it does not begin with a '/'".into()),
+    }
+}
+
+/// 0, or 100 to 599.
+pub(super) fn status(text: &str) -> Result<u16, String> {
+    match count(text)? {
+        status @ (0 | 100..=599) => Ok(status as u16),
+        _ => Err("it is not a status such as 400".into()),
+    }
+}
+
+pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
+    Ok(Duration::from_millis(count(text)?.into()))
+}
+
+/// The name of a header that an application finds in its environ, and that a response can have besides its own.
+pub(super) fn header_name(text: &str) -> Result<String, String> {
+    if !is_token(text) || text.contains('_') {
+        return Err("it is not the name of a header without underscores".into());
+    }
+    match HEADERS_WITH_A_MEANING.iter().any(|name| name.eq_ignore_ascii_case(text)) {
+        true => Err("it is a header that means something else".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Another value of these would frame or steer the request or its response.
+const HEADERS_WITH_A_MEANING: [&str; 12] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "host",
+    "location",
+    "server",
+    "set-cookie",
+    "transfer-encoding",
+];
 
 pub(super) fn error_log() -> impl TypedValueParser<Value = LogTarget> {
     OsStringValueParser::new().try_map(|name| log_target(name, LogTarget::Stderr))
@@ -208,109 +281,23 @@ fn log_target(name: OsString, dash: LogTarget) -> Result<LogTarget, &'static str
     }
 }
 
-/// `HOST`, `HOST:PORT`, `:PORT`, `[IPV6]`, `[IPV6]:PORT` → host as written, and the port if there is one.
-fn split_port(text: &str) -> Result<(&str, Option<&str>), String> {
-    if text.starts_with('[') {
-        let Some(end) = text.find(']') else { return Err("the ']' is missing".into()) };
-        let (host, rest) = text.split_at(end + 1);
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => Err(format!("'{rest}' after the ']' is not a port")),
-        };
-    }
-    match text.split_once(':') {
-        None => Ok((text, None)),
-        Some((_, port)) if port.contains(':') => Err("an IPv6 address needs brackets, as in [::1]:8000".into()),
-        Some((host, port)) => Ok((host, Some(port))),
-    }
-}
-
-fn is_digits(text: &str) -> bool {
+pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
-
-/// Where an address says no host.
-const EVERY_IPV4: &str = "0.0.0.0";
-/// Where an address says no port.
-const PORT: u16 = 8000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tcp(host: &str, port: u16) -> Result<BindAddress, String> {
-        Ok(BindAddress::Tcp { host: host.into(), port })
-    }
 
     fn reason<T: std::fmt::Debug>(result: Result<T, String>) -> String {
         result.expect_err("should have been refused")
     }
 
     #[test]
-    fn addresses() {
-        for (text, host, port) in [
-            ("localhost", "localhost", 8000),
-            ("localhost:80", "localhost", 80),
-            (":9000", "0.0.0.0", 9000),
-            ("0.0.0.0:0", "0.0.0.0", 0),
-            ("[::1]:8080", "::1", 8080),
-            ("[::]", "::", 8000),
-            ("[fe80::1%lo]:1", "fe80::1%lo", 1),
-            ("tcp://127.0.0.1:7000", "127.0.0.1", 7000),
-            ("tcp://[::1]:7000", "::1", 7000),
-        ] {
-            assert_eq!(bind_address(text), tcp(host, port), "{text}");
-        }
-        for (text, path) in [
-            ("unix:/run/app.sock", "/run/app.sock"),
-            ("unix:///run/app.sock", "/run/app.sock"),
-            ("unix:app.sock", "app.sock"),
-            ("unix://app.sock", "app.sock"),
-        ] {
-            assert_eq!(bind_address(text), Ok(BindAddress::Unix(path.into())), "{text}");
-        }
-        assert_eq!(bind_address("unix:@my/app"), Ok(BindAddress::Abstract("my/app".into())));
-        assert_eq!(bind_address("fd://3"), Ok(BindAddress::Descriptor(3)));
-    }
-
-    #[test]
-    fn wrong_addresses_say_why() {
-        for (text, why) in [
-            ("8000", "probably ':8000' was meant"),
-            ("tcp://8000", "probably ':8000' was meant"),
-            ("", "none of HOST"),
-            ("tcp://", "none of HOST"),
-            ("http://127.0.0.1:8000", "none of HOST"),
-            ("fd://", "no number"),
-            ("fd://+3", "no number"),
-            ("unix:@", "no name"),
-            ("/run/app.sock", "none of HOST"),
-            ("unix:", "no path"),
-            ("unix://", "no path"),
-            ("::1", "needs brackets"),
-            ("::1:8000", "needs brackets"),
-            ("[::1", "']' is missing"),
-            ("[::1]8000", "not a port"),
-            ("[]:8000", "not a host name"),
-            ("a b:8000", "not a host name"),
-            ("host:", "'' is not a port number"),
-            ("host:http", "'http' is not a port number"),
-            ("host:+80", "'+80' is not a port number"),
-            ("host:65536", "above 65535"),
-        ] {
-            let reason = reason(bind_address(text));
-            assert!(reason.contains(why), "{text:?}: {reason}");
-        }
-    }
-
-    #[test]
-    fn hosts() {
-        assert_eq!(host("example.org"), Ok("example.org".into()));
-        assert_eq!(host("::1"), Ok("::1".into()));
-        assert_eq!(host("[::1]"), Ok("::1".into()));
-        for text in ["", "[]", "[::1", "[localhost]", "localhost:80", "a/b", "a b", "a\n", "é"] {
-            reason(host(text));
+    fn headers_that_name_requests() {
+        assert_eq!(header_name("X-Request-ID"), Ok("X-Request-ID".into()));
+        for text in ["", "a b", "X_Request_ID", "Content-Length", "transfer-encoding", "HOST"] {
+            assert!(header_name(text).is_err(), "{text}");
         }
     }
 
