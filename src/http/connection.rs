@@ -11,6 +11,7 @@
 
 use super::body::{BodyDecoder, Decoded};
 use super::error::RequestError;
+use super::proxy_protocol::{Beginning, ProxyHeader, ProxyVersions};
 use super::request::{Limits, Request, RequestHead};
 use super::scanner::{HeadScanner, Scan};
 use super::syntax;
@@ -43,6 +44,8 @@ pub struct Connection {
 /// What the next bytes are.
 #[derive(Debug)]
 enum Reading {
+    /// The beginning of the connection, where a proxy may say who its client is.
+    Beginning(ProxyVersions),
     /// Part of a head, or nothing yet.
     Head { scanner: HeadScanner, empty_line_skipped: bool },
     /// Part of the current request's body.
@@ -77,6 +80,8 @@ pub enum Phase {
 /// What happened, in the order of the bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A proxy said who its client is, before the first request. Said once at most.
+    Proxied(ProxyHeader),
     /// Nothing more can be said before more bytes come.
     NeedInput,
     /// A head is complete, sound, and within the limits.
@@ -134,6 +139,17 @@ impl Default for Connection {
 }
 
 impl Connection {
+    /// Has a PROXY header looked for before the first request; it may be missing. To be said before any event is asked
+    /// for, of a connection whose first bytes these are.
+    pub fn expect_proxy_header(&mut self, versions: ProxyVersions) {
+        self.reading = Reading::Beginning(versions);
+    }
+
+    /// Whether a PROXY header is still looked for.
+    pub fn expects_proxy_header(&self) -> bool {
+        matches!(self.reading, Reading::Beginning(_))
+    }
+
     /// Whether a buffer is to be lent before bytes can be received.
     pub fn wants_storage(&self) -> bool {
         self.storage.len() < STORAGE_BYTES
@@ -199,6 +215,7 @@ impl Connection {
 
     fn advance(&mut self, limits: &Limits) -> Result<Event, RequestError> {
         match self.reading {
+            Reading::Beginning(versions) => self.advance_beginning(versions, limits),
             Reading::Head { .. } => self.advance_head(limits),
             Reading::Body(_) => self.advance_body(limits),
             Reading::Paused => Ok(Event::NeedInput),
@@ -206,17 +223,41 @@ impl Connection {
         }
     }
 
+    #[cold]
+    fn advance_beginning(&mut self, versions: ProxyVersions, limits: &Limits) -> Result<Event, RequestError> {
+        match versions.look_at(&self.storage[self.start..self.filled])? {
+            Beginning::Partial => self.end_or_wait(),
+            Beginning::Request => {
+                self.reading = Reading::next_head();
+                self.advance_head(limits)
+            }
+            Beginning::Header(header, length) => {
+                self.start += length;
+                self.parsed = self.start;
+                self.reading = Reading::next_head();
+                Ok(Event::Proxied(header))
+            }
+        }
+    }
+
+    #[inline]
     fn advance_head(&mut self, limits: &Limits) -> Result<Event, RequestError> {
         if !self.is_at_request_line()? {
             return self.end_or_wait();
         }
         loop {
             let Reading::Head { scanner, .. } = &mut self.reading else { return Ok(Event::NeedInput) };
-            let head = &self.storage[self.start..self.filled];
+            let head = &mut self.storage[self.start..self.filled];
             match scanner.scan(head, limits)? {
                 Scan::Partial => return self.end_or_wait(),
-                Scan::Line(length) => self.head.read_line(&head[..length])?,
+                Scan::Line(length) => {
+                    limits.leniency.mend_line(&mut head[..length]);
+                    self.head.read_line(&head[..length], limits.leniency)?;
+                }
                 Scan::Head { length, fields_at, fields } => {
+                    if limits.leniency.mends_fields() {
+                        limits.leniency.mend_fields(&mut head[fields_at..length])?;
+                    }
                     self.head.read_fields(&head[..length], fields_at, fields)?;
                     return self.end_head(length, limits);
                 }
@@ -315,8 +356,8 @@ impl Connection {
     /// What the connection is busy with.
     pub fn phase(&self) -> Phase {
         match self.reading {
-            Reading::Head { .. } if self.start == self.filled => Phase::Idle,
-            Reading::Head { .. } => Phase::Head,
+            Reading::Beginning(_) | Reading::Head { .. } if self.start == self.filled => Phase::Idle,
+            Reading::Beginning(_) | Reading::Head { .. } => Phase::Head,
             Reading::Body(_) => Phase::Body,
             Reading::Paused => Phase::Responding,
             Reading::Closed => Phase::Closed,
@@ -338,7 +379,7 @@ impl Connection {
     pub fn export(&self) -> Option<Exported<'_>> {
         let leftover = Cow::from(&self.storage[self.parsed..self.filled]);
         let leftover = match self.reading {
-            Reading::Paused => leftover,
+            Reading::Beginning(_) | Reading::Paused => leftover,
             // The second empty line is an error, there as here.
             Reading::Head { empty_line_skipped: true, .. } => Cow::from([b"\r\n", &*leftover].concat()),
             Reading::Head { empty_line_skipped: false, .. } => leftover,
@@ -349,7 +390,8 @@ impl Connection {
     }
 
     /// A connection as another one was when it was [exported](Self::export): with a head, its request is complete and
-    /// waits for [`respond`](Self::respond); without, the next event is looked for in `leftover`.
+    /// waits for [`respond`](Self::respond); without, the next event is looked for in `leftover`. One that
+    /// [expects a PROXY header](Self::expects_proxy_header) has to be told so anew.
     ///
     /// # Errors
     /// `head` is not exactly one sound head within the limits.

@@ -61,6 +61,16 @@ pub enum RequestError {
     TrailerTooLarge,
     /// The peer ended the connection in the middle of a request.
     Incomplete,
+    /// A PROXY header that is malformed.
+    ProxyHeader,
+    /// A PROXY header of a peer that may not send one.
+    ProxyForbidden,
+    /// What a trusted proxy says of its client cannot be read, or is said in two ways; the sentence names the header.
+    Forwarding(&'static str),
+    /// A field whose name has an underscore, where such are refused.
+    Underscore,
+    /// The path does not begin with SCRIPT_NAME.
+    Mount,
     /// The head did not arrive in time.
     HeadTimeout,
     /// The body stopped arriving.
@@ -78,12 +88,16 @@ impl RequestError {
             Self::ContentLength | Self::ContentLengthRepeated => 400,
             Self::LengthAndEncoding | Self::EncodingInHttp10 | Self::EncodingRepeated => 400,
             Self::Chunk | Self::Trailer | Self::Incomplete => 400,
+            Self::ProxyHeader | Self::Forwarding(_) | Self::Underscore => 400,
+            Self::ProxyForbidden => 403,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::LengthRequired => 411,
             Self::BodyTooLarge => 413,
             Self::LineTooLong => 414,
             Self::Expectation => 417,
             Self::FieldTooLong | Self::TooManyFields | Self::TrailerTooLarge => 431,
+            // As with gunicorn: proxy and server are configured for different paths.
+            Self::Mount => 500,
             Self::Connect | Self::EncodingUnsupported => 501,
             Self::VersionUnsupported => 505,
         }
@@ -119,6 +133,11 @@ impl RequestError {
             Self::Trailer => "malformed trailer field",
             Self::TrailerTooLarge => "trailer section too large",
             Self::Incomplete => "incomplete request",
+            Self::ProxyHeader => "malformed PROXY header",
+            Self::ProxyForbidden => "PROXY header not allowed",
+            Self::Forwarding(reason) => reason,
+            Self::Underscore => "underscore in a header name",
+            Self::Mount => "the path does not begin with SCRIPT_NAME",
             Self::HeadTimeout => "the request head did not arrive in time",
             Self::BodyTimeout => "the request body did not arrive in time",
         }

@@ -2,11 +2,15 @@
 
 use super::connection::{Connection, Event, STORAGE_BYTES};
 use super::error::RequestError;
+use super::leniency::Leniency;
+use super::proxy_protocol::{ProxyHeader, ProxyVersions};
 use super::request::Limits;
 
 /// What one peer's bytes lead to, in a form that can be compared.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// A proxy said who its client is.
+    Proxied(ProxyHeader),
     /// A complete request.
     Request {
         /// The method.
@@ -25,21 +29,43 @@ pub enum Outcome {
 /// Feeds `wire` to one connection in reads of at most `step` bytes, parking the buffer between them, and answers each
 /// request at once.
 pub fn outcomes(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
-    run(wire, step, limits, |connection| connection)
+    run(Connection::default(), wire, step, limits, |connection| connection)
+}
+
+/// The same for a connection that may begin with a PROXY header.
+pub fn outcomes_behind_proxy(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
+    run(behind_proxy(), wire, step, limits, |connection| connection)
+}
+
+const VERSIONS: ProxyVersions = ProxyVersions { v1: true, v2: true };
+
+fn behind_proxy() -> Connection {
+    let mut connection = Connection::default();
+    connection.expect_proxy_header(VERSIONS);
+    connection
 }
 
 /// The same with a connection that moves from process to process, whenever it may.
-fn outcomes_moving(wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
-    run(wire, step, limits, |connection| {
+fn outcomes_moving(connection: Connection, wire: &[u8], step: usize, limits: &Limits) -> Vec<Outcome> {
+    run(connection, wire, step, limits, |connection| {
         let Some(exported) = connection.export() else { return connection };
-        Connection::adopt(exported.head, &exported.leftover, exported.input_ended, limits)
-            .expect("what was accepted once is accepted again")
+        let mut adopted = Connection::adopt(exported.head, &exported.leftover, exported.input_ended, limits)
+            .expect("what was accepted once is accepted again");
+        if connection.expects_proxy_header() {
+            adopted.expect_proxy_header(VERSIONS);
+        }
+        adopted
     })
 }
 
 /// `replace` is applied before and after each answer, and whenever more bytes are waited for.
-fn run(wire: &[u8], step: usize, limits: &Limits, replace: impl Fn(Connection) -> Connection) -> Vec<Outcome> {
-    let mut connection = Connection::default();
+fn run(
+    mut connection: Connection,
+    wire: &[u8],
+    step: usize,
+    limits: &Limits,
+    replace: impl Fn(Connection) -> Connection,
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut body = Vec::new();
     let mut unread = wire;
@@ -54,6 +80,7 @@ fn run(wire: &[u8], step: usize, limits: &Limits, replace: impl Fn(Connection) -
                 receive(&mut connection, &mut unread, step);
                 spare = spare.or(connection.park());
             }
+            Ok(Event::Proxied(header)) => outcomes.push(Outcome::Proxied(header)),
             Ok(Event::Head { .. }) => body.clear(),
             Ok(Event::Payload(run)) => body.extend_from_slice(connection.payload(run)),
             Ok(Event::End) => {
@@ -100,13 +127,32 @@ fn receive(connection: &mut Connection, unread: &mut &[u8], step: usize) {
 /// # Panics
 /// If that does not hold for `wire`: this is the fuzz target.
 pub fn holds_for(wire: &[u8]) {
-    let limits = Limits { line_bytes_max: 200, field_bytes_max: 200, fields_max: 8, body_bytes_max: 4096 };
-    let whole = outcomes(wire, wire.len(), &limits);
+    let strict =
+        Limits { line_bytes_max: 200, field_bytes_max: 200, fields_max: 8, body_bytes_max: 4096, ..Limits::default() };
+    let lenient = Limits { leniency: ALL, ..strict };
+    for limits in [strict, lenient] {
+        holds_for_each(wire, &limits, Connection::default);
+        holds_for_each(wire, &limits, behind_proxy);
+    }
+}
+
+/// All that can be accepted at all.
+const ALL: Leniency = Leniency {
+    obsolete_folding: true,
+    header_spaces: true,
+    unconventional_method: true,
+    unconventional_version: true,
+    casefold_method: true,
+};
+
+fn holds_for_each(wire: &[u8], limits: &Limits, connection: impl Fn() -> Connection) {
+    let outcomes = |step| run(connection(), wire, step, limits, |connection| connection);
+    let whole = outcomes(wire.len());
     for step in [1, 2, 3, 17] {
-        assert_eq!(outcomes(wire, step, &limits), whole, "in steps of {step}");
+        assert_eq!(outcomes(step), whole, "in steps of {step}");
     }
     for step in [1, 17, wire.len()] {
-        assert_eq!(outcomes_moving(wire, step, &limits), whole, "moving, in steps of {step}");
+        assert_eq!(outcomes_moving(connection(), wire, step, limits), whole, "moving, in steps of {step}");
     }
     for outcome in &whole {
         if let Outcome::Refused(error) = outcome {
@@ -135,6 +181,20 @@ mod tests {
             "Connection: keep-alive\r\n",
             "Expect: 100-continue\r\n",
             "X: \r\n",
+            "X: a\r\n b\r\n",
+            "X\t : a\r\n\tb\r\n \r\n",
+            " folded\r\n",
+            "Content-Length : 5\r\n",
+            "Content-Length: 5\r\n 5\r\n",
+            "get / HTTP/1.1\r\n",
+            "m / HTTP/0.9\r\n",
+            "POST / HTTP/2.0\r\n",
+            "PROXY TCP4 192.0.2.1 203.0.113.9 4242 443\r\n",
+            "PROXY UNKNOWN\r\n",
+            "PROXY ",
+            "\r\n\r\n\0\r\nQUIT\n",
+            "\x20\0\0\0",
+            "\x21\x11\0\x0c192.0.2.1 x1",
             "\r\n",
             "hello",
             "5\r\nhello\r\n",

@@ -8,8 +8,11 @@ pub mod body;
 pub mod connection;
 pub mod date;
 pub mod error;
+pub mod forwarded;
 pub mod framing;
 pub mod invariant;
+mod leniency;
+pub mod proxy_protocol;
 pub mod request;
 mod request_line;
 pub mod response;
@@ -19,5 +22,6 @@ mod syntax;
 
 pub use connection::{Connection, Event};
 pub use error::RequestError;
+pub use leniency::Leniency;
 pub use request::{Limits, Request};
 pub use request_line::Version;

@@ -6,6 +6,7 @@
 
 use super::error::RequestError;
 use super::framing::{self, BodyFraming, ConnectionOptions, FramingFields};
+use super::leniency::Leniency;
 use super::request_line::{RequestLine, Span, Version};
 use super::syntax;
 
@@ -20,12 +21,20 @@ pub struct Limits {
     pub fields_max: usize,
     /// The body after decoding: 413.
     pub body_bytes_max: u64,
+    /// What is not refused although it is wrong.
+    pub leniency: Leniency,
 }
 
 impl Default for Limits {
     /// gunicorn's defaults; the body is unlimited there, and here 1 GiB as with waitress.
     fn default() -> Self {
-        Self { line_bytes_max: 4094, field_bytes_max: 8190, fields_max: 100, body_bytes_max: 1 << 30 }
+        Self {
+            line_bytes_max: 4094,
+            field_bytes_max: 8190,
+            fields_max: 100,
+            body_bytes_max: 1 << 30,
+            leniency: Leniency::default(),
+        }
     }
 }
 
@@ -59,8 +68,8 @@ impl RequestHead {
     }
 
     /// Reads the request line, which has passed the scanner. `line` is without its CRLF and begins `head`.
-    pub(super) fn read_line(&mut self, line: &[u8]) -> Result<(), RequestError> {
-        self.line = RequestLine::parse(line)?;
+    pub(super) fn read_line(&mut self, line: &[u8], leniency: Leniency) -> Result<(), RequestError> {
+        self.line = RequestLine::parse(line, leniency)?;
         Ok(())
     }
 
@@ -168,7 +177,7 @@ impl<'c> Request<'c> {
         Self { bytes, head }
     }
 
-    /// A token of 3 to 20 characters without lower case.
+    /// A token; of 3 to 20 characters without lower case, unless any is accepted.
     pub fn method(&self) -> &'c [u8] {
         self.head.line.method.slice(self.bytes)
     }
@@ -188,7 +197,13 @@ impl<'c> Request<'c> {
         self.head.line.query.slice(self.bytes)
     }
 
-    /// The version of the request line.
+    /// The version of the request line as it was sent, which is another than [`version`](Self::version) only where
+    /// any is accepted.
+    pub fn protocol(&self) -> &'c [u8] {
+        self.head.line.protocol.slice(self.bytes)
+    }
+
+    /// The version whose rules apply to the request.
     pub fn version(&self) -> Version {
         self.head.line.version
     }
@@ -237,7 +252,7 @@ mod tests {
     fn fields_of(head: &str) -> Result<RequestHead, RequestError> {
         let mut parsed = RequestHead::new();
         let line = head.find("\r\n").expect("a line");
-        parsed.read_line(&head.as_bytes()[..line])?;
+        parsed.read_line(&head.as_bytes()[..line], Leniency::default())?;
         let count = head.matches("\r\n").count() - 2;
         parsed.read_fields(head.as_bytes(), line + 2, count)?;
         Ok(parsed)

@@ -1,6 +1,7 @@
 //! A request line: bytes → [`RequestLine`], with the target in its four forms.
 
 use super::error::RequestError;
+use super::leniency::Leniency;
 use super::syntax;
 
 /// The versions that are spoken.
@@ -63,6 +64,7 @@ pub(super) struct RequestLine {
     pub(super) query: Span,
     /// Of a target in absolute-form.
     pub(super) authority: Option<Span>,
+    pub(super) protocol: Span,
     pub(super) version: Version,
 }
 
@@ -75,6 +77,7 @@ impl Default for RequestLine {
             path: nowhere,
             query: nowhere,
             authority: None,
+            protocol: nowhere,
             version: Version::Http11,
         }
     }
@@ -82,15 +85,16 @@ impl Default for RequestLine {
 
 impl RequestLine {
     /// `line` is without its CRLF.
-    pub(super) fn parse(line: &[u8]) -> Result<Self, RequestError> {
+    pub(super) fn parse(line: &[u8], leniency: Leniency) -> Result<Self, RequestError> {
         let method_end = memchr::memchr(b' ', line).ok_or(RequestError::RequestLine)?;
         let target_end = memchr::memrchr(b' ', line).ok_or(RequestError::RequestLine)?;
         if target_end == method_end {
             return Err(RequestError::RequestLine);
         }
-        let method = parse_method(&line[..method_end])?;
+        let method = parse_method(&line[..method_end], leniency)?;
         let target = &line[method_end + 1..target_end];
-        let version = parse_version(&line[target_end + 1..])?;
+        let protocol = &line[target_end + 1..];
+        let version = parse_version(protocol, leniency)?;
         let parts = TargetParts::parse(method, target)?;
         let span = |part| Span::of(part, line);
         Ok(Self {
@@ -99,13 +103,17 @@ impl RequestLine {
             path: span(parts.path),
             query: span(parts.query),
             authority: parts.authority.map(span),
+            protocol: span(protocol),
             version,
         })
     }
 }
 
 /// gunicorn's rule for methods: 3 to 20 characters of a token, none of them lower case or `#`.
-fn parse_method(method: &[u8]) -> Result<&[u8], RequestError> {
+fn parse_method(method: &[u8], leniency: Leniency) -> Result<&[u8], RequestError> {
+    if leniency.unconventional_method && syntax::is_token(method) {
+        return Ok(method);
+    }
     let is_method_byte = |&byte: &u8| syntax::is_token_byte(byte) && !byte.is_ascii_lowercase() && byte != b'#';
     if !(3..=20).contains(&method.len()) || !method.iter().all(is_method_byte) {
         return Err(RequestError::Method);
@@ -113,12 +121,16 @@ fn parse_method(method: &[u8]) -> Result<&[u8], RequestError> {
     Ok(method)
 }
 
-fn parse_version(version: &[u8]) -> Result<Version, RequestError> {
+fn parse_version(version: &[u8], leniency: Leniency) -> Result<Version, RequestError> {
     match version {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            Err(RequestError::VersionUnsupported)
+            if !leniency.unconventional_version {
+                return Err(RequestError::VersionUnsupported);
+            }
+            // As gunicorn takes them: an older version as 1.0, a newer one as 1.1.
+            Ok(if *major == b'0' { Version::Http10 } else { Version::Http11 })
         }
         _ => Err(RequestError::Version),
     }
@@ -216,7 +228,7 @@ mod tests {
         for (line, expected) in cases {
             let bytes = line.as_bytes();
             let text = |span: Span| std::str::from_utf8(span.slice(bytes)).expect("ASCII");
-            let parsed = RequestLine::parse(bytes);
+            let parsed = RequestLine::parse(bytes, Leniency::default());
             let parts = parsed.map(|line| (text(line.path), text(line.query), line.authority.map(text)));
             assert_eq!(parts, expected, "{line:?}");
         }

@@ -116,6 +116,13 @@ impl ResponseHead {
         self.bytes.extend_from_slice(&field.0);
     }
 
+    /// Adds the whole line of such a field.
+    #[inline]
+    pub fn checked_line(&mut self, line: &[u8]) {
+        debug_assert!(line.is_empty() || line.ends_with(b"\r\n"));
+        self.bytes.extend_from_slice(line);
+    }
+
     /// The field that was added last, to be added again to other heads; `None` for those with a meaning of their own
     /// and for lines longer than `bytes_max`.
     pub fn last_field(&self, bytes_max: usize) -> Option<CheckedField> {
@@ -134,6 +141,16 @@ impl ResponseHead {
     /// The status code, from 100 to 999.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// `200 OK`, for those who look at it afterwards; empty if there was none.
+    pub fn status_line(&self) -> &[u8] {
+        self.bytes[..self.line_bytes].strip_prefix(b"HTTP/1.1 ").unwrap_or_default().trim_ascii_end()
+    }
+
+    /// What its Content-Length says, if it has one.
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length
     }
 
     /// The fields other than Content-Length, in their order, for those who log them.
@@ -357,11 +374,24 @@ fn push_content_length(length: u64, out: &mut Vec<u8>) {
 
 /// Appends a response of the server's own: its status, and the same with `detail` as a text/plain body.
 pub fn push_plain(status: u16, detail: &str, to: ResponseTo, date: &DateLines, out: &mut Vec<u8>) -> ResponseEncoder {
+    push_plain_with(b"", status, detail, to, date, out)
+}
+
+/// The same with the line of a further field, or none.
+pub fn push_plain_with(
+    line_of_field: &[u8],
+    status: u16,
+    detail: &str,
+    to: ResponseTo,
+    date: &DateLines,
+    out: &mut Vec<u8>,
+) -> ResponseEncoder {
     let line = format!("{status} {}", reason(status));
     let body = if detail.is_empty() { format!("{line}\n") } else { format!("{line}: {detail}\n") };
     let mut head = ResponseHead::default();
     let checked = head.start(line.as_bytes()).and_then(|()| head.field(b"Content-Type", b"text/plain; charset=utf-8"));
     debug_assert_eq!(checked, Ok(()));
+    head.checked_line(line_of_field);
     let mut encoder = ResponseEncoder::begin(&head, to, Some(body.len() as u64), date, out);
     let admitted = encoder.admit(body.len());
     out.extend_from_slice(&body.as_bytes()[..admitted]);
@@ -369,9 +399,10 @@ pub fn push_plain(status: u16, detail: &str, to: ResponseTo, date: &DateLines, o
 }
 
 /// The reason phrases of the statuses that the server sends by itself (RFC 9110 §15, RFC 6585).
-fn reason(status: u16) -> &'static str {
+pub fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         408 => "Request Timeout",
         411 => "Length Required",
         413 => "Content Too Large",

@@ -1,6 +1,7 @@
 //! [`HeadScanner`]: where a head ends, and that it keeps the limits.
 
 use super::error::RequestError;
+use super::leniency;
 use super::request::Limits;
 
 /// Finds the end of a head line by line, each byte looked at once however the head is split over reads.
@@ -11,11 +12,16 @@ pub(super) struct HeadScanner {
     /// Everything before has been scanned. `line_start <= scanned`.
     scanned: usize,
     line_start: usize,
+    /// Where the last field starts, which folding may have given several lines. `field_start <= line_start`.
+    field_start: usize,
     /// Where the line after the request line starts; 0 before.
     fields_at: usize,
-    /// Complete lines so far, the request line included.
+    /// Complete lines so far, the request line included; a folded field counts as one.
     lines: usize,
 }
+
+/// Where a head ends whatever the limits are, so that 32 bits can tell places in it.
+const HEAD_BYTES_MAX: usize = 1 << 30;
 
 /// What a scan came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,8 +46,8 @@ impl HeadScanner {
         }
         self.scanned = head.len();
         // One more than the limit may still be the CR of a line that just fits.
-        let partial = head.len() - self.line_start;
-        if partial > self.line_bytes_max(limits) + 1 {
+        let partial = head.len() - self.counted_from(head, limits);
+        if partial > self.line_bytes_max(limits).saturating_add(1) || head.len() > HEAD_BYTES_MAX {
             return Err(self.too_long());
         }
         Ok(Scan::Partial)
@@ -50,14 +56,20 @@ impl HeadScanner {
     /// The line from `line_start` ends with the LF at `lf`.
     fn line_end(&mut self, head: &[u8], lf: usize, limits: &Limits) -> Result<Option<Scan>, RequestError> {
         let has_cr = lf > self.line_start && head[lf - 1] == b'\r';
-        let length = lf - self.line_start - usize::from(has_cr);
-        if length > self.line_bytes_max(limits) {
+        let start = self.counted_from(head, limits);
+        let length = lf - start - usize::from(has_cr);
+        if length > self.line_bytes_max(limits) || lf >= HEAD_BYTES_MAX {
             return Err(self.too_long());
         }
         if !has_cr {
             return Err(RequestError::BareLf);
         }
+        let goes_on = start < self.line_start;
         self.line_start = lf + 1;
+        if goes_on {
+            return Ok(None);
+        }
+        self.field_start = start;
         if self.lines == 0 {
             self.lines = 1;
             self.fields_at = self.line_start;
@@ -71,6 +83,16 @@ impl HeadScanner {
         }
         self.lines += 1;
         Ok(None)
+    }
+
+    /// Where the bytes begin that count for the limit of the current line.
+    fn counted_from(&self, head: &[u8], limits: &Limits) -> usize {
+        let may_go_on = limits.leniency.obsolete_folding && self.lines > 1;
+        if may_go_on && leniency::is_continuation(&head[self.line_start..]) {
+            self.field_start
+        } else {
+            self.line_start
+        }
     }
 
     fn line_bytes_max(&self, limits: &Limits) -> usize {
@@ -110,7 +132,7 @@ mod tests {
 
     #[test]
     fn limits_are_exact() {
-        let limits = Limits { line_bytes_max: 14, field_bytes_max: 7, fields_max: 1, body_bytes_max: 0 };
+        let limits = Limits { line_bytes_max: 14, field_bytes_max: 7, fields_max: 1, ..Limits::default() };
         assert!(scan_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &limits).is_ok());
         let cases: [(&[u8], RequestError); 6] = [
             (b"GET /x HTTP/1.1\r\n", RequestError::LineTooLong),

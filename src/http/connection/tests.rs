@@ -1,6 +1,7 @@
 //! What a peer's bytes lead to, and how a connection is lent a buffer, parked, exported and adopted.
 
 use super::*;
+use crate::http::Leniency;
 use crate::http::invariant::{self, Outcome};
 
 /// What a peer's bytes lead to, shown whole, byte by byte and with trailing bytes.
@@ -160,4 +161,135 @@ fn a_head_that_is_not_exactly_one_is_not_adopted() {
     assert_eq!(adopt("GET / HTTP/1.1\r\nHost: a\r\n"), Some(RequestError::Incomplete));
     assert_eq!(adopt("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET"), Some(RequestError::Incomplete));
     assert_eq!(adopt("GET / HTTP/1.1\r\n\r\n"), Some(RequestError::HostMissing));
+}
+
+/// What a PROXY header leads to, shown whole, byte by byte and with a request behind it.
+fn check_behind_proxy(wire: &str, expected: &[Outcome]) {
+    let limits = Limits::default();
+    for step in [wire.len().max(1), 1, 7] {
+        let outcomes = invariant::outcomes_behind_proxy(wire.as_bytes(), step, &limits);
+        assert_eq!(outcomes, expected, "{wire:?} in steps of {step}");
+    }
+}
+
+#[test]
+fn a_proxy_header_stands_before_the_first_request_only() {
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const HEADER: &str = "PROXY UNKNOWN\r\n";
+    let get = || request("GET", "/", "");
+    let proxied = || Outcome::Proxied(ProxyHeader::Unknown);
+    check_behind_proxy(&format!("{HEADER}{GET}{GET}"), &[proxied(), get(), get(), Outcome::Closed]);
+    check_behind_proxy(GET, &[get(), Outcome::Closed]);
+    check_behind_proxy(&format!("\r\n{GET}"), &[get(), Outcome::Closed]);
+    check_behind_proxy(&format!("{HEADER}\r\n{GET}"), &[proxied(), get(), Outcome::Closed]);
+    check_behind_proxy(HEADER, &[proxied(), Outcome::Closed]);
+    check_behind_proxy("", &[Outcome::Closed]);
+    check_behind_proxy("PROXY UNK", &[Outcome::Refused(RequestError::Incomplete)]);
+    check_behind_proxy(&format!("PROXY TCP4 a b\r\n{GET}"), &[Outcome::Refused(RequestError::ProxyHeader)]);
+    let twice = format!("{HEADER}{HEADER}{GET}");
+    check_behind_proxy(&twice, &[proxied(), Outcome::Refused(RequestError::RequestLine)]);
+    let behind = format!("{GET}{HEADER}{GET}");
+    check_behind_proxy(&behind, &[get(), Outcome::Refused(RequestError::RequestLine)]);
+    check(HEADER, &[Outcome::Refused(RequestError::RequestLine)]);
+}
+
+/// The outcomes with this leniency, however the bytes come.
+fn lenient(leniency: Leniency, wire: &str) -> Vec<Outcome> {
+    let limits = Limits { leniency, ..Limits::default() };
+    let whole = invariant::outcomes(wire.as_bytes(), wire.len(), &limits);
+    assert_eq!(invariant::outcomes(wire.as_bytes(), 1, &limits), whole, "{wire:?}");
+    whole
+}
+
+#[test]
+fn what_is_accepted_when_it_is_asked_for() {
+    let none = Leniency::default();
+    let any_method = Leniency { unconventional_method: true, ..none };
+    let upper = Leniency { casefold_method: true, ..any_method };
+    let any_version = Leniency { unconventional_version: true, ..none };
+    let folding = Leniency { obsolete_folding: true, ..none };
+    let spaces = Leniency { header_spaces: true, ..none };
+    for (leniency, line, fields, method) in [
+        (any_method, "get / HTTP/1.1", "", "get"),
+        (any_method, "G# / HTTP/1.1", "", "G#"),
+        (any_method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ / HTTP/1.1", "", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+        (upper, "Get / HTTP/1.1", "", "GET"),
+        (upper, "options * HTTP/1.1", "", "OPTIONS"),
+        (any_version, "GET / HTTP/2.0", "", "GET"),
+        (any_version, "GET / HTTP/1.7", "", "GET"),
+        (folding, "GET / HTTP/1.1", "X: a\r\n b\r\n", "GET"),
+        (spaces, "GET / HTTP/1.1", "X : a\r\n", "GET"),
+    ] {
+        let wire = format!("{line}\r\nHost: a\r\n{fields}\r\n");
+        let outcomes = lenient(leniency, &wire);
+        assert!(
+            matches!(&outcomes[0], Outcome::Request { method: found, .. } if found == method),
+            "{wire:?}: {outcomes:?}"
+        );
+        assert!(matches!(lenient(none, &wire)[0], Outcome::Refused(_)), "{wire:?} is accepted anyway");
+    }
+}
+
+/// Also when it is asked for.
+#[test]
+fn what_is_never_accepted() {
+    let all = Leniency {
+        obsolete_folding: true,
+        header_spaces: true,
+        unconventional_method: true,
+        unconventional_version: true,
+        casefold_method: true,
+    };
+    let folding = Leniency { obsolete_folding: true, ..Leniency::default() };
+    for (leniency, head) in [
+        (all, "G(T / HTTP/1.1\r\nHost: a\r\n"),
+        (all, "GET / HTTP/11\r\nHost: a\r\n"),
+        (all, "GET / http/1.1\r\nHost: a\r\n"),
+        (all, "connect a:443 HTTP/1.1\r\nHost: a\r\n"),
+        (all, "GET / HTTP/1.1\r\n Host: a\r\n"),
+        (all, "GET / HTTP/1.1\r\nHost : a\r\n"),
+        (all, "GET / HTTP/1.1\r\nHost:\r\n a\r\n"),
+        (all, "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\0\r\n"),
+        (all, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 1\r\n"),
+        (all, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n"),
+        (all, "POST / HTTP/0.9\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"),
+        // One alone does not bring the other.
+        (Leniency { casefold_method: true, ..Leniency::default() }, "get / HTTP/1.1\r\nHost: a\r\n"),
+        (folding, "GET / HTTP/1.1\r\nHost: a\r\nX : a\r\n"),
+    ] {
+        let outcomes = lenient(leniency, &format!("{head}\r\n"));
+        assert!(matches!(outcomes[..], [Outcome::Refused(_)]), "{head:?}: {outcomes:?}");
+    }
+}
+
+/// A folded field counts as one, in bytes and in number.
+#[test]
+fn limits_hold_for_folded_fields() {
+    let leniency = Leniency { obsolete_folding: true, ..Leniency::default() };
+    let limits = Limits { fields_max: 2, field_bytes_max: 20, leniency, ..Limits::default() };
+    let folds = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n{}\r\n", " b\r\n".repeat(count));
+    for (wire, expected) in
+        [(folds(4), None), (folds(5), Some(RequestError::FieldTooLong)), (folds(500), Some(RequestError::FieldTooLong))]
+    {
+        for step in [1, wire.len()] {
+            let outcomes = invariant::outcomes(wire.as_bytes(), step, &limits);
+            let refused = outcomes.iter().find_map(|outcome| match outcome {
+                Outcome::Refused(error) => Some(*error),
+                _ => None,
+            });
+            assert_eq!(refused, expected, "{wire:?} in steps of {step}");
+        }
+    }
+}
+
+/// `limit_request_line` may be without an end.
+#[test]
+fn a_line_without_limit() {
+    let limits = Limits { line_bytes_max: usize::MAX, ..Limits::default() };
+    let target = format!("/{}", "x".repeat(200_000));
+    let wire = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    for step in [1000, wire.len()] {
+        let outcomes = invariant::outcomes(wire.as_bytes(), step, &limits);
+        assert_eq!(outcomes, [request("GET", &target, ""), Outcome::Closed]);
+    }
 }
