@@ -7,13 +7,14 @@ use super::body::Body;
 use super::errors::Errors;
 use super::ffi::latin1;
 use super::file_wrapper::FileWrapper;
-use super::header_fields::HeaderNames;
+use super::header_fields::{HeaderNames, SCHEMES_DISAGREE, Said, Unmade, environ_key};
 use super::input::Input;
+use crate::http::forwarded::Forwarded;
 use crate::http::framing::BodyFraming;
-use crate::http::{Request, Version};
+use crate::http::{Request, RequestError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString};
 
 /// What an environ says about the server, the same for every request of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,19 +29,43 @@ pub struct ServerNames {
     pub is_multiprocess: bool,
 }
 
-/// REMOTE_ADDR and REMOTE_PORT of one connection, made at its first request and kept for the others.
+/// Who is at the other end of one connection, made at its first request and kept for the others.
 #[derive(Debug)]
 pub struct PeerNames {
     text: String,
+    /// REMOTE_ADDR.
     address: Py<PyString>,
+    /// REMOTE_PORT.
     port: Option<Py<PyString>>,
+    /// What was said in a PROXY header: key and value.
+    proxied: Vec<(&'static str, Py<PyString>)>,
+    /// Whether its forwarding headers are believed.
+    is_trusted: bool,
 }
 
 impl PeerNames {
     /// A unix socket's peer has the empty address and no port, as with gunicorn.
     pub fn new(py: Python<'_>, address: String, port: Option<u16>) -> Self {
         let port = port.map(|port| PyString::new(py, &port.to_string()).unbind());
-        Self { address: PyString::new(py, &address).unbind(), port, text: address }
+        let text = PyString::new(py, &address).unbind();
+        Self { address: text, port, text: address, proxied: Vec::new(), is_trusted: false }
+    }
+
+    /// Believes its forwarding headers, or not.
+    pub fn with_trust(mut self, is_trusted: bool) -> Self {
+        self.is_trusted = is_trusted;
+        self
+    }
+
+    /// Puts `value` into each environ under `key`: what a PROXY header said besides.
+    pub fn with_proxied(mut self, py: Python<'_>, key: &'static str, value: &str) -> Self {
+        self.proxied.push((key, PyString::new(py, value).unbind()));
+        self
+    }
+
+    /// Whether its forwarding headers are believed.
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted
     }
 
     /// REMOTE_ADDR.
@@ -109,6 +134,11 @@ impl EnvironFactory {
         }
     }
 
+    /// Makes room for an item that each environ will get.
+    pub(super) fn reserve(&self, py: Python<'_>, key: &Py<PyString>) -> PyResult<()> {
+        self.template.bind(py).set_item(key, intern!(py, ""))
+    }
+
     /// The environ of one request.
     pub(super) fn environ<'py>(
         &self,
@@ -116,14 +146,18 @@ impl EnvironFactory {
         names: &mut HeaderNames,
         request: &Request<'_>,
         peer: &PeerNames,
+        forwarded: Option<&Forwarded>,
         body: Body,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> Result<Bound<'py, PyDict>, Unmade> {
         let environ = self.template.bind(py).copy()?;
-        names.put(py, &environ, request)?;
-        put_request_line(&environ, request)?;
+        let mut said = names.put(py, &environ, request, peer.is_trusted)?;
+        put_request_line(&environ, request, said.mount.unwrap_or(names.mount()))?;
         environ.set_item(intern!(py, "REMOTE_ADDR"), &peer.address)?;
         if let Some(port) = &peer.port {
             environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
+        }
+        for (key, value) in &peer.proxied {
+            environ.set_item(PyString::intern(py, key), value)?;
         }
         // The length of what `wsgi.input` gives, for applications that read no body without one. While chunks are still
         // arriving nobody knows it.
@@ -133,8 +167,18 @@ impl EnvironFactory {
         if let (true, Some(host)) = (request.is_absolute(), request.host()) {
             environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, host))?;
         }
+        if let Some(forwarded) = forwarded {
+            agree(&mut said, forwarded)?;
+        }
+        let is_https = said.is_https == Some(true);
+        if is_https {
+            environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
+        }
         if self.takes_name_from_host {
-            put_server_name(&environ, request.host())?;
+            put_server_name(&environ, request.host(), is_https)?;
+        }
+        if let Some(forwarded) = forwarded {
+            put_forwarded(&environ, forwarded, is_https)?;
         }
         if !body.is_empty() {
             environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, Input::new(body))?)?;
@@ -143,7 +187,7 @@ impl EnvironFactory {
     }
 }
 
-fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>, mount: &[u8]) -> Result<(), Unmade> {
     let py = environ.py();
     let method = request.method();
     if method != b"GET" {
@@ -151,8 +195,13 @@ fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyRes
         let object = known.map_or_else(|| latin1(py, method), |known| PyString::intern(py, known));
         environ.set_item(intern!(py, "REQUEST_METHOD"), object)?;
     }
-    if request.version() == Version::Http10 {
-        environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
+    match request.protocol() {
+        b"HTTP/1.1" => {}
+        b"HTTP/1.0" => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?,
+        other => environ.set_item(intern!(py, "SERVER_PROTOCOL"), latin1(py, other))?,
+    }
+    if !mount.is_empty() {
+        return put_mounted(environ, request, mount);
     }
     let (target, path) = (request.target(), request.path());
     if target == b"/" {
@@ -166,6 +215,11 @@ fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyRes
         environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode(path)))?;
     }
     environ.set_item(intern!(py, "RAW_URI"), raw)?;
+    Ok(put_query(environ, request)?)
+}
+
+fn put_query(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+    let py = environ.py();
     let query = request.query();
     if !query.is_empty() {
         environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query))?;
@@ -173,18 +227,83 @@ fn put_request_line(environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyRes
     Ok(())
 }
 
+/// The target of a request to an application that is mounted somewhere: the rest of the path is its own. As with
+/// gunicorn the two are compared as they were sent, and one that is elsewhere is no request to this application.
+fn put_mounted(environ: &Bound<'_, PyDict>, request: &Request<'_>, mount: &[u8]) -> Result<(), Unmade> {
+    let py = environ.py();
+    let path = if request.path().is_empty() { b"/" } else { request.path() };
+    let rest = path.strip_prefix(mount).ok_or(RequestError::Mount)?;
+    environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, mount))?;
+    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &percent_decode(rest)))?;
+    environ.set_item(intern!(py, "RAW_URI"), latin1(py, request.target()))?;
+    Ok(put_query(environ, request)?)
+}
+
+/// Adds the scheme that a trusted proxy has forwarded to what its other headers say.
+fn agree(said: &mut Said<'_>, forwarded: &Forwarded) -> Result<(), RequestError> {
+    match (said.is_https, forwarded.is_https) {
+        (Some(one), Some(other)) if one != other => Err(SCHEMES_DISAGREE),
+        (one, other) => {
+            said.is_https = other.or(one);
+            Ok(())
+        }
+    }
+}
+
+/// What a trusted proxy has said of its client takes the place of what is known of the proxy. The order in which host,
+/// scheme and port complete each other is waitress'.
+fn put_forwarded(environ: &Bound<'_, PyDict>, forwarded: &Forwarded, is_https: bool) -> PyResult<()> {
+    let py = environ.py();
+    for (name, value) in &forwarded.cut {
+        environ.set_item(environ_key(name.as_bytes()), latin1(py, value))?;
+    }
+    if let Some(address) = &forwarded.address {
+        environ.set_item("REMOTE_ADDR", address)?;
+        environ.set_item("REMOTE_HOST", address)?;
+        // The proxy's own port says nothing about the client.
+        match &forwarded.port {
+            Some(port) => environ.set_item("REMOTE_PORT", port)?,
+            None if environ.contains("REMOTE_PORT")? => environ.del_item("REMOTE_PORT")?,
+            None => {}
+        }
+    }
+    let of_scheme = forwarded.is_https.map(|is_https| if is_https { "443" } else { "80" });
+    let mut server_port = forwarded.server_port.as_deref().or(of_scheme);
+    if let Some(host) = &forwarded.host {
+        let (name, port) = split_port(host.as_bytes());
+        environ.set_item("SERVER_NAME", latin1(py, name))?;
+        let usual = if is_https { "443" } else { "80" };
+        match (std::str::from_utf8(port), server_port) {
+            (Ok(port), _) if !port.is_empty() => {
+                server_port = Some(port);
+                environ.set_item("HTTP_HOST", host)?;
+            }
+            (_, Some(port)) if port != usual => environ.set_item("HTTP_HOST", format!("{host}:{port}"))?,
+            _ => environ.set_item("HTTP_HOST", host)?,
+        }
+    }
+    server_port.map_or(Ok(()), |port| environ.set_item("SERVER_PORT", port))
+}
+
 /// A unix socket has no name of its own, and PEP 3333 wants one: the client's, else the template's.
-fn put_server_name(environ: &Bound<'_, PyDict>, host: Option<&[u8]>) -> PyResult<()> {
+fn put_server_name(environ: &Bound<'_, PyDict>, host: Option<&[u8]>, is_https: bool) -> PyResult<()> {
     let py = environ.py();
     let Some(host) = host.filter(|host| !host.is_empty()) else { return Ok(()) };
-    // The colon of a port stands behind the bracket of an IPv6 address.
-    let colon = memchr::memrchr(b':', host).filter(|&colon| !host[colon..].contains(&b']'));
-    let (name, port) = colon.map_or((host, &b""[..]), |colon| (&host[..colon], &host[colon + 1..]));
+    let (name, port) = split_port(host);
     environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name))?;
     if !port.is_empty() {
         environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port))?;
+    } else if is_https {
+        environ.set_item(intern!(py, "SERVER_PORT"), intern!(py, "443"))?;
     }
     Ok(())
+}
+
+/// `a:80` → `a` and `80`; without a port, an empty one.
+fn split_port(host: &[u8]) -> (&[u8], &[u8]) {
+    // The colon of a port stands behind the bracket of an IPv6 address.
+    let colon = memchr::memrchr(b':', host).filter(|&colon| !host[colon..].contains(&b']'));
+    colon.map_or((host, &b""[..]), |colon| (&host[..colon], &host[colon + 1..]))
 }
 
 /// `%41` → `A`. What is no escape stays as it is, like in Python's `unquote_to_bytes`.
@@ -206,10 +325,16 @@ fn hex_digit(byte: u8) -> Option<u8> {
     (byte as char).to_digit(16).map(|digit| digit as u8)
 }
 
-/// The values of `names` in an environ, for an access log that asks for them: those that are `str` or `bytes`.
+/// The values of `names` in an environ, for an access log that asks for them: those that are text, bytes or numbers. As
+/// with gunicorn, a name is found in upper and in lower case, too.
 pub(super) fn values(environ: &Bound<'_, PyDict>, names: &[String]) -> Vec<Option<Vec<u8>>> {
+    let find = |name: &str| environ.get_item(name).ok().flatten();
     let value = |name: &String| {
-        let value = environ.get_item(name).ok()??;
+        let found = find(name).or_else(|| find(&name.to_uppercase()));
+        let value = found.or_else(|| find(&name.to_lowercase()))?;
+        if value.cast::<PyInt>().is_ok() || value.cast_exact::<PyFloat>().is_ok() {
+            return value.str().ok().map(|text| text.to_string_lossy().into_owned().into_bytes());
+        }
         if let Ok(text) = value.cast::<PyString>() {
             return Some(text.to_string_lossy().into_owned().into_bytes());
         }

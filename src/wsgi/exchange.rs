@@ -6,9 +6,10 @@
 use super::ffi::HeldBytes;
 use super::field_memo::FieldMemo;
 use super::file_wrapper::FileRange;
+use super::request_id::RequestId;
 use crate::http::date::DateLines;
-use crate::http::response::{BodyEnd, HeadError, ResponseEncoder, ResponseHead, ResponseTo, push_plain};
-use crate::http::{Request, Version};
+use crate::http::response::{BodyEnd, HeadError, ResponseEncoder, ResponseHead, ResponseTo, push_plain_with};
+use crate::http::{Request, RequestError, Version};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::time::{Duration, Instant};
@@ -87,6 +88,8 @@ pub struct Exchange<O: ?Sized = dyn Output> {
     method_bytes: usize,
     /// The client's address, for the log.
     remote: String,
+    /// What it is called, if requests have names.
+    pub request_id: Option<RequestId>,
     /// Its response was ended without the application, since it took too long.
     is_cut_off: bool,
     /// Bytes that the application produced past its Content-Length.
@@ -117,6 +120,8 @@ pub struct InApplication<'e> {
     pub remote: &'e str,
     /// What the client speaks.
     pub version: Version,
+    /// Empty if requests have no names.
+    pub request_id: &'e [u8],
 }
 
 #[derive(Debug)]
@@ -175,6 +180,7 @@ impl<O: Output> Exchange<O> {
             line: Vec::new(),
             method_bytes: 0,
             remote: String::new(),
+            request_id: None,
             is_cut_off: false,
             excess_bytes: 0,
             is_client_gone: false,
@@ -197,6 +203,9 @@ impl<O: Output + ?Sized> Exchange<O> {
         self.line.extend_from_slice(request.target());
         self.remote.clear();
         self.remote.push_str(remote);
+        if let Some(id) = &mut self.request_id {
+            id.name(request);
+        }
         self.is_cut_off = false;
         self.state = State::Fresh;
         self.head.clear();
@@ -251,7 +260,13 @@ impl<O: Output + ?Sized> Exchange<O> {
             target,
             remote: &self.remote,
             version,
+            request_id: self.request_name(),
         })
+    }
+
+    /// What the request is called that was opened last; empty if requests have no names.
+    pub fn request_name(&self) -> &[u8] {
+        self.request_id.as_ref().map_or(b"", RequestId::value)
     }
 
     /// The status of a response that has begun.
@@ -342,6 +357,11 @@ impl<O: Output + ?Sized> Exchange<O> {
         self.state = State::Fresh;
         self.head.start(status).map_err(wrap)?;
         fields(&mut self.head, &mut self.memo)?;
+        if let Some(id) = &self.request_id
+            && !self.head.fields().any(|(name, _)| id.is_header(name))
+        {
+            self.head.checked_line(id.header_line());
+        }
         self.state = State::Started;
         Ok(())
     }
@@ -401,9 +421,20 @@ impl<O: Output + ?Sized> Exchange<O> {
 
     /// Frames a whole response of the server's own in place of the application's, of which nothing has been framed.
     pub(super) fn replace(&mut self, status: u16) {
+        self.replace_with(status, "");
+    }
+
+    /// The same for a request that is refused, after which the connection closes.
+    pub(super) fn refuse(&mut self, error: RequestError) {
+        self.announce_close();
+        self.replace_with(error.status(), &error.to_string());
+    }
+
+    fn replace_with(&mut self, status: u16, detail: &str) {
         debug_assert!(!self.is_begun());
         self.head.clear();
-        let encoder = push_plain(status, "", self.to, &self.date, self.output.buffer());
+        let line = self.request_id.as_ref().map_or(&b""[..], RequestId::header_line);
+        let encoder = push_plain_with(line, status, detail, self.to, &self.date, self.output.buffer());
         self.state = State::Ended(encoder, BodyEnd::Complete);
     }
 
@@ -421,7 +452,7 @@ impl<O: Output + ?Sized> Exchange<O> {
     }
 
     /// Whether a flush found that the client had gone.
-    pub(super) fn is_client_gone(&self) -> bool {
+    pub fn is_client_gone(&self) -> bool {
         self.is_client_gone
     }
 

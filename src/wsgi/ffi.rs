@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyString};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{ptr, slice};
 
 /// How CPython is to start.
@@ -25,6 +26,20 @@ pub(super) fn version() -> &'static str {
     version.to_str().unwrap_or("unknown")
 }
 
+/// Whether the interpreter runs in this process.
+pub(super) fn is_running() -> bool {
+    // SAFETY: asking is allowed at any time.
+    unsafe { ffi::Py_IsInitialized() != 0 }
+}
+
+/// Whether [`start`] has started the interpreter, here or in the process that this one was forked from.
+static IS_OURS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the interpreter runs and somebody else has started it.
+pub(super) fn is_guest() -> bool {
+    is_running() && !IS_OURS.load(Ordering::Relaxed)
+}
+
 /// Starts the interpreter in this thread and detaches from it, so that `Python::attach` works from now on.
 ///
 /// `home` stays unset, since that turns the detection of virtual environments off; no argument is parsed and no signal
@@ -33,8 +48,7 @@ pub(super) fn version() -> &'static str {
 /// # Errors
 /// What CPython says is wrong, for example a standard library that cannot be found.
 pub(super) fn start(start: &Start) -> Result<(), String> {
-    // SAFETY: asking whether the interpreter runs is allowed at any time.
-    if unsafe { ffi::Py_IsInitialized() } != 0 {
+    if is_running() {
         return Err("the interpreter runs already".to_owned());
     }
     pre_initialize()?;
@@ -53,6 +67,7 @@ pub(super) fn start(start: &Start) -> Result<(), String> {
     // SAFETY: `config` was initialised above and is not used again.
     unsafe { ffi::PyConfig_Clear(&mut config) };
     started?;
+    IS_OURS.store(true, Ordering::Relaxed);
     // SAFETY: a successful start leaves this thread attached, which is what SaveThread asks for.
     unsafe { ffi::PyEval_SaveThread() };
     Ok(())
@@ -96,12 +111,11 @@ fn check(status: ffi::PyStatus) -> Result<(), String> {
     Err(unsafe { CStr::from_ptr(status.err_msg) }.to_string_lossy().into_owned())
 }
 
-/// Ends the interpreter if it runs: non-daemon threads are waited for, `atexit` functions run, files are flushed.
+/// Ends the interpreter if it was started here: non-daemon threads are waited for, `atexit` functions run, files are flushed.
 ///
 /// No Python object may be touched afterwards; the caller leaves with `_exit`, so that none is dropped either.
 pub(super) fn finalize() {
-    // SAFETY: asking whether the interpreter runs is allowed at any time.
-    if unsafe { ffi::Py_IsInitialized() } == 0 {
+    if !is_running() || is_guest() {
         return;
     }
     // SAFETY: the interpreter was started by `start` in this thread, whose state GILState finds again.

@@ -1,21 +1,27 @@
 //! [`Handler`]: one request → the application → a response in the [`Exchange`]. What PEP 3333 asks of a server's
 //! main loop is here.
 
+use super::around::{self, Sent};
 use super::body::Body;
 use super::environ::{self, EnvironFactory, PeerNames, ServerNames};
 use super::errors::Errors;
 use super::exchange::{Output, PushError};
 use super::ffi;
 use super::file_wrapper::{self, FileRange};
-use super::header_fields::HeaderNames;
+use super::header_fields::{HeaderNames, Unmade};
+use super::header_rules::HeaderRules;
+use super::hooks::Hooks;
+use super::request_id::RequestId;
 use super::shared::Shared;
 use super::start_response::{Callables, SharedExchange};
 use super::traceback;
-use crate::http::Request;
+use crate::http::forwarded::Forwarded;
 use crate::http::response::BodyEnd;
+use crate::http::{Request, RequestError};
+use crate::log as logs;
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyString, PyTuple};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +35,10 @@ pub struct Handler {
     errors: Py<Errors>,
     /// Keys whose values an access log wants.
     logged_keys: Vec<String>,
+    /// What is called around each request, if anything is.
+    hooks: Option<Arc<Hooks>>,
+    /// Keys that hold what the request is called; none if requests have no names.
+    name_keys: Vec<Py<PyString>>,
 }
 
 /// Pieces that follow each other faster than this are collected and sent together (100 pieces of 1 KiB: 450 µs of CPU
@@ -67,6 +77,8 @@ pub enum Then {
 enum Stop {
     /// The application raised, or did something that PEP 3333 forbids.
     Raised(PyErr),
+    /// The request is not for the application.
+    Refused(RequestError),
     ClientGone,
 }
 
@@ -89,7 +101,8 @@ impl From<PushError> for Stop {
 }
 
 impl Handler {
-    /// `servers` are the listeners, whose index each request names. Responses are framed into `exchange`.
+    /// `servers` are the listeners, whose index each request names. Responses are framed into `exchange`. `headers` says
+    /// which fields the application gets to see.
     ///
     /// # Errors
     /// Python is out of memory.
@@ -97,39 +110,61 @@ impl Handler {
         py: Python<'_>,
         application: Py<PyAny>,
         servers: &[ServerNames],
+        headers: HeaderRules,
         logged_keys: Vec<String>,
         exchange: Arc<Shared<O>>,
     ) -> PyResult<Self> {
         let exchange: SharedExchange = exchange;
-        let errors = Py::new(py, Errors::default())?;
+        let errors = Py::new(py, Errors::new(Arc::clone(&exchange)))?;
         let callables = Callables::new(py, &exchange)?;
         let environs = servers.iter().map(|server| EnvironFactory::new(py, server, &errors, &callables.in_environ));
+        let environs = environs.collect::<PyResult<Vec<_>>>()?;
+        let name_keys = exchange.lock().request_id.as_ref().map_or_else(Vec::new, RequestId::environ_keys);
+        let name_keys: Vec<_> = name_keys.iter().map(|key| PyString::intern(py, key).unbind()).collect();
+        for environ in &environs {
+            name_keys.iter().try_for_each(|key| environ.reserve(py, key))?;
+        }
         Ok(Self {
             application,
-            environs: environs.collect::<PyResult<_>>()?,
-            names: HeaderNames::new(),
+            environs,
+            names: HeaderNames::new(headers),
             callables,
             exchange,
             errors,
             logged_keys,
+            hooks: None,
+            name_keys,
         })
+    }
+
+    /// Has pre_request and post_request called around each request, if they are set.
+    pub fn set_hooks(&mut self, hooks: &Arc<Hooks>) {
+        self.hooks = Some(Arc::clone(hooks)).filter(|hooks| hooks.wants_requests());
     }
 
     /// Answers one request, for which the exchange was opened. When it returns, the response is queued in the
     /// exchange's output, and sent as far as PEP 3333 asks; the iterable is closed, and nothing of the request is
-    /// referred to.
+    /// referred to. `forwarded` is what the peer has said of its client, if it is to be believed.
     pub fn handle(
         &mut self,
         py: Python<'_>,
         request: &Request<'_>,
         listener: usize,
         peer: &PeerNames,
+        forwarded: Option<&Forwarded>,
         body: Body,
     ) -> Outcome {
-        let environ = self.environs[listener].environ(py, &mut self.names, request, peer, body);
+        let mut environ = self.environs[listener].environ(py, &mut self.names, request, peer, forwarded, body);
+        if !self.name_keys.is_empty() {
+            environ = environ.and_then(|environ| Ok(self.put_request_name(environ)?));
+        }
+        if let (Ok(environ), Some(hooks)) = (&environ, self.hooks.clone()) {
+            return self.handle_between(&hooks, environ, request, peer);
+        }
         let stopped = match &environ {
             Ok(environ) => self.call(py, environ).err(),
-            Err(error) => Some(Stop::Raised(error.clone_ref(py))),
+            Err(Unmade::Refused(error)) => Some(Stop::Refused(*error)),
+            Err(Unmade::Raised(error)) => Some(Stop::Raised(error.clone_ref(py))),
         };
         let logged_values = match &environ {
             Ok(environ) if !self.logged_keys.is_empty() => environ::values(environ, &self.logged_keys),
@@ -137,15 +172,58 @@ impl Handler {
         };
         // It refers to the callables, which are asked below whether anybody still does.
         drop(environ);
+        self.end(py, request, peer, stopped);
+        self.conclude(py, request, logged_values, 0)
+    }
+
+    fn end(&self, py: Python<'_>, request: &Request<'_>, peer: &PeerNames, stopped: Option<Stop>) {
         match stopped {
             None => {}
             // Nobody is there to be told.
             Some(Stop::ClientGone) => self.exchange.lock().abandon(),
             Some(Stop::Raised(error)) => self.fail(py, request, &error),
+            Some(Stop::Refused(error)) => self.refuse(request, peer, error),
         }
-        self.conclude(py, request, logged_values)
     }
 
+    /// The same between two hooks. The second one is called whatever happens, and has no response to look at if the
+    /// application was not called.
+    #[cold]
+    fn handle_between(
+        &mut self,
+        hooks: &Hooks,
+        environ: &Bound<'_, PyDict>,
+        request: &Request<'_>,
+        peer: &PeerNames,
+    ) -> Outcome {
+        let py = environ.py();
+        let asked = around::request(environ, request).and_then(|head| hooks.request(py, &head));
+        let permitted =
+            asked.as_ref().map_err(|error| error.clone_ref(py)).and_then(|req| hooks.pre_request(req, environ));
+        let is_called = permitted.is_ok();
+        let stopped = match permitted {
+            Ok(()) => self.call(py, environ).err(),
+            Err(error) => Some(Stop::Raised(error)),
+        };
+        let logged_values = environ::values(environ, &self.logged_keys);
+        self.end(py, request, peer, stopped);
+        let outcome = self.conclude(py, request, logged_values, 1);
+        if let Ok(req) = &asked {
+            let sent = if is_called { Sent::new(self.exchange.lock().head(), &outcome) } else { None };
+            let response = sent.and_then(|sent| sent.to_tuple(py).ok());
+            let environ = if is_called { environ.clone() } else { PyDict::new(py) };
+            hooks.post_request(req, environ, response);
+        }
+        outcome
+    }
+
+    fn put_request_name<'py>(&self, environ: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+        let name = ffi::latin1(environ.py(), self.exchange.lock().request_name());
+        self.name_keys.iter().try_for_each(|key| environ.set_item(key, &name))?;
+        Ok(environ)
+    }
+
+    #[inline]
     fn call(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> Result<(), Stop> {
         let iterable = self.application.bind(py).call1((environ, &self.callables.start_response))?;
         // The two kinds that need no close and whose pieces are all there already.
@@ -219,41 +297,59 @@ impl Handler {
     /// The application raised: a 500 if nothing has been framed yet, else the client must be able to tell.
     fn fail(&self, py: Python<'_>, request: &Request<'_>, error: &PyErr) {
         if self.exchange.lock().is_client_gone() {
-            log::debug!("{}: the client went away while the application wrote", line(request));
+            log::debug!("{}: the client went away while the application wrote", self.line(request));
             return self.exchange.lock().abandon();
         }
         let failure = self.exchange.lock().failure;
         if let Some(status) = failure {
-            log::debug!("{}: {}", line(request), error);
+            log::debug!("{}: {}", self.line(request), error);
             let mut exchange = self.exchange.lock();
             if !exchange.is_begun() {
                 exchange.replace(status);
             }
             return;
         }
-        log::error!("{}: the application raised\n{}", line(request), traceback::render(py, error));
+        let traceback = traceback::render(py, error);
+        log::error!(target: logs::EXCEPTION, "{}: the application raised\n{traceback}", self.line(request));
         let mut exchange = self.exchange.lock();
         if !exchange.is_begun() {
             exchange.replace(500);
         }
     }
 
+    /// The application does not get to see the request.
+    fn refuse(&self, request: &Request<'_>, peer: &PeerNames, error: RequestError) {
+        log::debug!("{}: refused from {}: {error}", self.line(request), peer.address());
+        self.exchange.lock().refuse(error);
+    }
+
     /// The application is done: whether it kept the promise of its Content-Length, and what that means for the
-    /// connection. A response that is not framed to its end is cut.
-    fn conclude(&mut self, py: Python<'_>, request: &Request<'_>, logged_values: Vec<Option<Vec<u8>>>) -> Outcome {
+    /// connection. A response that is not framed to its end is cut. `environs` are still held here, for a hook.
+    #[inline]
+    fn conclude(
+        &mut self,
+        py: Python<'_>,
+        request: &Request<'_>,
+        logged_values: Vec<Option<Vec<u8>>>,
+        environs: isize,
+    ) -> Outcome {
         if let Ok(mut errors) = self.errors.try_borrow_mut(py) {
             errors.flush();
         }
         let mut exchange = self.exchange.lock();
         let excess_bytes = exchange.excess_bytes();
         let closed = exchange.close();
-        let are_free = self.callables.are_free(py, exchange.write.as_ref(), self.environs.len() as isize);
+        let holders = self.environs.len() as isize + environs;
+        let are_free = self.callables.are_free(py, exchange.write.as_ref(), holders);
         drop(exchange);
         if !are_free {
             self.renew_callables(py);
         }
         if excess_bytes > 0 {
-            log::warn!("{}: the application yielded more than its Content-Length; the rest was cut", line(request));
+            log::warn!(
+                "{}: the application yielded more than its Content-Length; the rest was cut",
+                self.line(request)
+            );
         }
         let then = match closed.end {
             Some(BodyEnd::Complete) if closed.persists => Then::Persist,
@@ -261,13 +357,22 @@ impl Handler {
             Some(BodyEnd::Short(missing)) => {
                 log::error!(
                     "{}: the application yielded {missing} bytes less than its Content-Length; connection cut",
-                    line(request)
+                    self.line(request)
                 );
                 Then::Cut
             }
             None => Then::Cut,
         };
         Outcome { status: closed.status, body_bytes: closed.body_bytes, then, logged_values }
+    }
+
+    /// The request in a log line.
+    fn line(&self, request: &Request<'_>) -> String {
+        let line = format!("{} {}", request.method().escape_ascii(), request.target().escape_ascii());
+        match self.exchange.lock().request_name() {
+            [] => line,
+            name => format!("{line} request_id={}", name.escape_ascii()),
+        }
     }
 
     /// The application has kept a callable; it becomes void, and the next request gets new ones.
@@ -297,9 +402,4 @@ fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
         close.call0()?;
     }
     Ok(())
-}
-
-/// The request in a log line.
-fn line(request: &Request<'_>) -> String {
-    format!("{} {}", request.method().escape_ascii(), request.target().escape_ascii())
 }

@@ -4,20 +4,65 @@
 //! to copy one and set only what differs, was measured and gained nothing (12 browser headers, `bench/ab.py`: 1.00).
 
 use super::ffi::latin1;
-use crate::http::Request;
+use super::header_rules::{Fate, HeaderRules, Treatment};
+use crate::http::{Request, RequestError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use std::collections::HashMap;
 
-/// The header names seen so far: name as sent → the environ key, and the last value. Bounded, since the names are the
+/// The header names seen so far: name as sent → what to do with it, and the last value. Bounded, since the names are the
 /// attacker's to choose; without it a name costs 100 ns more.
 pub(super) struct HeaderNames {
-    /// Index in `keys`; `None` for a name that the application does not see.
-    by_name: HashMap<Box<[u8]>, Option<usize>, foldhash::fast::RandomState>,
+    rules: HeaderRules,
+    by_name: HashMap<Box<[u8]>, Name, foldhash::fast::RandomState>,
     keys: Vec<HeaderKey>,
     /// Counts requests; a key whose stamp equals it has come before in the same request.
     stamp: u64,
 }
+
+/// What a name is.
+#[derive(Clone, Copy)]
+enum Name {
+    /// One like most: the index of its key.
+    Key(usize),
+    /// One that the application does not see.
+    Unseen,
+    /// One that matters to the server, or is refused: here its sender counts. The key, unless there is no room for it.
+    Special(Option<usize>, Treatment),
+}
+
+/// What the fields of a trusted peer say about the request itself.
+#[derive(Debug, Default)]
+pub(super) struct Said<'c> {
+    /// Whether its client speaks HTTPS.
+    pub(super) is_https: Option<bool>,
+    /// Where the application is mounted.
+    pub(super) mount: Option<&'c [u8]>,
+}
+
+/// Why there is no environ.
+#[derive(Debug)]
+pub(super) enum Unmade {
+    /// The request is not sound, by the rules of the settings.
+    Refused(RequestError),
+    /// Out of memory.
+    Raised(PyErr),
+}
+
+impl From<PyErr> for Unmade {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl From<RequestError> for Unmade {
+    fn from(error: RequestError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+pub(super) const SCHEMES_DISAGREE: RequestError = RequestError::Forwarding("contradictory scheme headers");
+const MOUNTS_DISAGREE: RequestError = RequestError::Forwarding("contradictory SCRIPT_NAME headers");
 
 /// Spellings of names: as often as not `host` and `Host` both occur.
 const NAMES_MAX: usize = 1024;
@@ -34,48 +79,102 @@ struct HeaderKey {
 }
 
 impl HeaderNames {
-    pub(super) fn new() -> Self {
-        Self { by_name: HashMap::default(), keys: Vec::new(), stamp: 0 }
+    pub(super) fn new(rules: HeaderRules) -> Self {
+        Self { rules, by_name: HashMap::default(), keys: Vec::new(), stamp: 0 }
     }
 
-    /// Puts the fields of `request` into `environ`, repeated ones joined.
-    pub(super) fn put(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+    /// SCRIPT_NAME of requests that do not bring one of their own.
+    pub(super) fn mount(&self) -> &[u8] {
+        &self.rules.mount
+    }
+
+    /// Puts the fields of `request` into `environ`, repeated ones joined. Returns what they say about the request, if
+    /// the peer `is_trusted`.
+    pub(super) fn put<'c>(
+        &mut self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        request: &Request<'c>,
+        is_trusted: bool,
+    ) -> Result<Said<'c>, Unmade> {
         self.stamp += 1;
+        let mut said = Said::default();
         for (name, value) in request.fields() {
-            let index = match self.by_name.get(name) {
+            let known = match self.by_name.get(name) {
                 Some(known) => *known,
                 None => match self.learn(py, name) {
-                    Learned::Known(index) => index,
+                    Learned::Known(known) => known,
                     Learned::Unkept(key) => {
                         put_unkept(py, environ, &key, value)?;
                         continue;
                     }
                 },
             };
-            if let Some(index) = index {
-                self.keys[index].put(py, environ, value, self.stamp)?;
+            match known {
+                Name::Key(index) => self.keys[index].put(py, environ, value, self.stamp)?,
+                Name::Unseen => {}
+                Name::Special(index, treatment) => {
+                    let fate = self.heed(treatment, value, is_trusted, &mut said)?;
+                    match (fate, index) {
+                        (Fate::Pass, Some(index)) => self.keys[index].put(py, environ, value, self.stamp)?,
+                        (Fate::Pass, None) => put_unkept(py, environ, &environ_key(name), value)?,
+                        (Fate::Drop, _) => {}
+                        (Fate::Refuse, _) => return Err(RequestError::Underscore.into()),
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(said)
     }
 
-    /// Finds the key of a name that is new in this spelling.
+    /// Notes what a field that matters says, and returns what becomes of it.
+    fn heed<'c>(
+        &self,
+        treatment: Treatment,
+        value: &'c [u8],
+        is_trusted: bool,
+        said: &mut Said<'c>,
+    ) -> Result<Fate, RequestError> {
+        if !is_trusted {
+            return Ok(treatment.untrusted);
+        }
+        // Of two that disagree one may be the client's, which the proxy has let through.
+        if let Some(scheme) = treatment.scheme {
+            let is_https = self.rules.is_https(scheme, value);
+            if said.is_https.replace(is_https).is_some_and(|before| before != is_https) {
+                return Err(SCHEMES_DISAGREE);
+            }
+        }
+        if treatment.is_mount && said.mount.replace(value).is_some_and(|before| before != value) {
+            return Err(MOUNTS_DISAGREE);
+        }
+        Ok(treatment.trusted)
+    }
+
+    /// Looks at a name that is new in this spelling.
     fn learn(&mut self, py: Python<'_>, name: &[u8]) -> Learned {
-        let index = match environ_key(name) {
-            None => None,
-            Some(key) => {
-                let same = self.keys.iter().position(|known| known.key.bind(py) == key.as_str());
-                let index = same.or_else(|| self.add_key(py, &key));
-                match index {
-                    Some(index) => Some(index),
+        let treatment = self.rules.treatment(name);
+        let known = match treatment.common() {
+            Some(Fate::Drop) => Name::Unseen,
+            Some(Fate::Refuse) => Name::Special(None, treatment),
+            Some(Fate::Pass) => {
+                let key = environ_key(name);
+                match self.key_index(py, &key) {
+                    Some(index) => Name::Key(index),
                     None => return Learned::Unkept(key),
                 }
             }
+            None => Name::Special(self.key_index(py, &environ_key(name)), treatment),
         };
         if self.by_name.len() < NAMES_MAX {
-            self.by_name.insert(name.into(), index);
+            self.by_name.insert(name.into(), known);
         }
-        Learned::Known(index)
+        Learned::Known(known)
+    }
+
+    fn key_index(&mut self, py: Python<'_>, key: &str) -> Option<usize> {
+        let same = self.keys.iter().position(|known| known.key.bind(py) == key);
+        same.or_else(|| self.add_key(py, key))
     }
 
     fn add_key(&mut self, py: Python<'_>, key: &str) -> Option<usize> {
@@ -90,7 +189,7 @@ impl HeaderNames {
 
 enum Learned {
     /// As in [`HeaderNames::by_name`].
-    Known(Option<usize>),
+    Known(Name),
     /// The environ key; there is no room for it.
     Unkept(String),
 }
@@ -135,20 +234,14 @@ fn join(py: Python<'_>, environ: &Bound<'_, PyDict>, key: &Bound<'_, PyString>, 
     environ.set_item(key, joined)
 }
 
-/// `Accept-Language` → `HTTP_ACCEPT_LANGUAGE`; `None` for a field that the application must not see.
-///
-/// A name with an underscore would get the key of the one with a hyphen: so a client could forge what a proxy in
-/// front sets, and it is dropped, as by gunicorn and nginx. Transfer-Encoding has been decoded away.
-fn environ_key(name: &[u8]) -> Option<String> {
-    if name.contains(&b'_') || name.eq_ignore_ascii_case(b"transfer-encoding") {
-        return None;
-    }
+/// `Accept-Language` → `HTTP_ACCEPT_LANGUAGE`.
+pub(super) fn environ_key(name: &[u8]) -> String {
     let key: String =
         name.iter().map(|&byte| if byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) }).collect();
-    // The two that CGI knows without a prefix (RFC 3875 §4.1.2, §4.1.3).
+    // The two that CGI knows without a prefix (RFC 3875 §4.1.2, §4.1.3); with an underscore they are others.
     match key.as_str() {
-        "CONTENT_TYPE" | "CONTENT_LENGTH" => Some(key),
-        _ => Some(format!("HTTP_{key}")),
+        "CONTENT_TYPE" | "CONTENT_LENGTH" if !name.contains(&b'_') => key,
+        _ => format!("HTTP_{key}"),
     }
 }
 
@@ -159,17 +252,16 @@ mod tests {
     #[test]
     fn header_names_become_keys() {
         let cases = [
-            ("Host", Some("HTTP_HOST")),
-            ("accept-Language", Some("HTTP_ACCEPT_LANGUAGE")),
-            ("Content-Type", Some("CONTENT_TYPE")),
-            ("content-length", Some("CONTENT_LENGTH")),
-            ("Content_Length", None),
-            ("X_Forwarded-For", None),
-            ("Transfer-Encoding", None),
-            ("PATH-INFO", Some("HTTP_PATH_INFO")),
+            ("Host", "HTTP_HOST"),
+            ("accept-Language", "HTTP_ACCEPT_LANGUAGE"),
+            ("Content-Type", "CONTENT_TYPE"),
+            ("content-length", "CONTENT_LENGTH"),
+            ("Content_Length", "HTTP_CONTENT_LENGTH"),
+            ("X_Forwarded-For", "HTTP_X_FORWARDED_FOR"),
+            ("PATH-INFO", "HTTP_PATH_INFO"),
         ];
         for (name, key) in cases {
-            assert_eq!(environ_key(name.as_bytes()).as_deref(), key, "{name}");
+            assert_eq!(environ_key(name.as_bytes()), key, "{name}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
@@ -33,6 +34,13 @@ pub enum InterpreterError {
         /// Its version, `major.minor`.
         found: String,
     },
+    /// `--python` names another one than the one that runs.
+    Running {
+        /// What it names.
+        asked: PathBuf,
+        /// The one that runs.
+        running: PathBuf,
+    },
     /// CPython refuses.
     Start(String),
 }
@@ -47,6 +55,12 @@ impl fmt::Display for InterpreterError {
                  another environment with --python or VIRTUAL_ENV, or build minicorn for Python {found}",
                 environment.display(),
                 major_minor(),
+            ),
+            Self::Running { asked, running } => write!(
+                out,
+                "--python {}: this minicorn runs in {} already; start the minicorn that is installed in the other one",
+                asked.display(),
+                running.display(),
             ),
             Self::Start(message) => write!(out, "Python does not start: {message}"),
         }
@@ -95,6 +109,28 @@ impl Interpreter {
         Ok(Self { executable, is_virtual: false })
     }
 
+    /// The one that runs already, if [`is_guest`] says so; `python`, as for [`choose`](Self::choose), may name no other.
+    ///
+    /// # Errors
+    /// It does.
+    pub fn running(
+        py: Python<'_>,
+        python: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, InterpreterError> {
+        let running = py.import("sys").and_then(|sys| sys.getattr("executable")?.extract::<PathBuf>());
+        let running = running.map_err(|error| Self::refused(&error))?;
+        if let Some(asked) = python {
+            let found = given(asked, environment("PATH"))?;
+            // By the folder: there are several names for it, and those of all environments are links to one file.
+            let folder = |python: &Path| python.parent().and_then(|folder| folder.canonicalize().ok());
+            if folder(&found) != folder(&running) {
+                return Err(InterpreterError::Running { asked: asked.to_owned(), running });
+            }
+        }
+        Ok(Self { executable: Some(running), is_virtual: false })
+    }
+
     /// Starts CPython in this thread. `argv` becomes `sys.argv`; `path` goes to the front of `sys.path`, in its order. The
     /// stacks of a crash go to `crashes`, whose descriptor must stay open, or to standard error.
     ///
@@ -118,6 +154,113 @@ impl Interpreter {
     }
 }
 
+/// Whether CPython runs in this process: it was started here, or in the process that this one was forked from.
+pub fn is_running() -> bool {
+    ffi::is_running()
+}
+
+/// Whether CPython runs in this process and is not ours: `minicorn.run()` was called in it, or the command that is a
+/// script of Python's.
+pub fn is_guest() -> bool {
+    ffi::is_guest()
+}
+
+/// What [`Interpreter::start`] sets, in an interpreter that runs already. A guest leaves `sys.argv` as it is.
+///
+/// # Errors
+/// What Python raises.
+pub fn take_over(py: Python<'_>, argv: &[OsString], path: &[PathBuf], crashes: Option<&File>) -> PyResult<()> {
+    if is_guest() {
+        forget_exit_functions(py)?;
+    } else {
+        let argv: Vec<&OsStr> = argv.iter().map(OsString::as_os_str).collect();
+        py.import("sys")?.setattr("argv", argv)?;
+    }
+    prepare(py, path, crashes)
+}
+
+/// Sets variables of the environment for Python and for all that asks the system, in place of those that were set this
+/// way before; and takes some away.
+///
+/// # Errors
+/// What Python raises.
+pub fn set_environment(py: Python<'_>, variables: &[(String, String)], removed: &[&str]) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    let before = BEFORE.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
+    for (name, value) in before.iter() {
+        if value.is_none() {
+            environ.call_method1("pop", (name, py.None()))?;
+        } else {
+            environ.set_item(name, value)?;
+        }
+    }
+    before.clear();
+    for name in removed {
+        environ.call_method1("pop", (name, py.None()))?;
+    }
+    for (name, value) in variables {
+        before.set_item(name, environ.call_method1("get", (name,))?)?;
+        environ.set_item(name, value)?;
+    }
+    Ok(())
+}
+
+/// Sets an environment variable, or removes it, as the application would: what runs already has a copy of them all.
+///
+/// # Errors
+/// What Python raises.
+pub fn set_variable(py: Python<'_>, name: &str, value: Option<&str>) -> PyResult<()> {
+    let environment = py.import("os")?.getattr("environ")?;
+    match value {
+        Some(value) => environment.set_item(name, value),
+        None => environment.call_method1("pop", (name, py.None())).map(drop),
+    }
+}
+
+/// Folders to the front of `sys.path`, in their order.
+///
+/// # Errors
+/// What Python raises.
+pub fn extend_path(py: Python<'_>, path: &[PathBuf]) -> PyResult<()> {
+    let sys_path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
+    for (index, folder) in path.iter().enumerate() {
+        let folder = folder.as_os_str();
+        // There already if the interpreter was started for somebody else.
+        if sys_path.contains(folder)? {
+            sys_path.call_method1("remove", (folder,))?;
+        }
+        sys_path.insert(index, folder)?;
+    }
+    Ok(())
+}
+
+/// Folders to the end of `sys.path`, where they are not in it.
+///
+/// # Errors
+/// What Python raises.
+pub fn append_path(py: Python<'_>, path: &[PathBuf]) -> PyResult<()> {
+    let sys_path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
+    for folder in path.iter().map(PathBuf::as_path) {
+        if !sys_path.contains(folder.as_os_str())? {
+            sys_path.append(folder.as_os_str())?;
+        }
+    }
+    Ok(())
+}
+
+/// What the variables were before they were set.
+static BEFORE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+/// What the program around us wants done when it ends is not for a child to do, such as to delete its temporary folder.
+/// Those of `logging` flush what the child itself has written.
+fn forget_exit_functions(py: Python<'_>) -> PyResult<()> {
+    let atexit = py.import("atexit")?;
+    atexit.call_method0("_clear")?;
+    if let Some(logging) = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.get_item("logging")? {
+        atexit.call_method1("register", (logging.getattr("shutdown")?,))?;
+    }
+    Ok(())
+}
+
 /// Collects the garbage of the import and takes what is left out of all later collections: the modules and functions of
 /// an application live as long as its worker, and looking through them again and again costs time.
 pub fn freeze_garbage_collector(py: Python<'_>) -> PyResult<()> {
@@ -132,13 +275,17 @@ pub fn freeze_garbage_collector(py: Python<'_>) -> PyResult<()> {
 /// locks of threads that they do not have.
 pub fn fork<T>(py: Python<'_>, fork: impl FnOnce() -> T) -> T {
     // What waits to be printed would be printed by the child, too.
+    flush_streams(py);
+    ffi::fork(py, fork)
+}
+
+fn flush_streams(py: Python<'_>) {
     for name in ["stdout", "stderr"] {
         let flushed = py.import("sys").and_then(|sys| sys.getattr(name)).and_then(|file| file.call_method0("flush"));
         if let Err(error) = flushed {
             log::debug!("sys.{name} cannot be flushed: {error}");
         }
     }
-    ffi::fork(py, fork)
 }
 
 /// The threads that Python knows other than this one: the name, and the number that the kernel knows it by.
@@ -173,17 +320,28 @@ pub fn write_stacks_upon(py: Python<'_>, number: i32, file: &File) -> PyResult<(
     Ok(())
 }
 
-/// Ends the interpreter if [`Interpreter::start`] has started it: threads are waited for, `atexit` functions run. No
-/// Python object may be touched afterwards.
+/// Ends Python's part of a child: threads are waited for, `atexit` functions run. No Python object may be touched
+/// afterwards. An interpreter that [`Interpreter::start`] has started is ended; that of a program around us is not, whose
+/// objects are not the child's to destroy, as `os.fork()` and `os._exit()` have it.
 pub fn finalize() {
+    if is_guest() {
+        Python::attach(leave);
+    }
     ffi::finalize();
 }
 
-fn prepare(py: Python<'_>, path: &[PathBuf], crashes: Option<&File>) -> PyResult<()> {
-    let sys_path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
-    for (index, folder) in path.iter().enumerate() {
-        sys_path.insert(index, folder.as_os_str())?;
+/// What CPython does before it destroys anything.
+fn leave(py: Python<'_>) {
+    let call = |module: &str, function: &str| py.import(module)?.call_method0(function);
+    let ended = call("threading", "_shutdown").and_then(|_| call("atexit", "_run_exitfuncs"));
+    if let Err(error) = ended {
+        error.write_unraisable(py, None);
     }
+    flush_streams(py);
+}
+
+fn prepare(py: Python<'_>, path: &[PathBuf], crashes: Option<&File>) -> PyResult<()> {
+    extend_path(py, path)?;
     // A crash in C code then leaves the Python stacks. Without a usable stderr or file that is not to be had.
     if let Err(error) = write_stacks_of_crashes(py, crashes) {
         log::debug!("no stacks will be printed on a crash: {error}");

@@ -5,7 +5,10 @@
 //! by the caller.
 
 pub mod app;
+mod around;
 mod body;
+pub mod config_file;
+mod embedded;
 pub mod environ;
 mod error_page;
 mod errors;
@@ -15,10 +18,15 @@ mod field_memo;
 mod file_wrapper;
 pub mod handler;
 mod header_fields;
+mod header_rules;
+pub mod hooks;
 mod input;
 pub mod interpreter;
+pub mod logging;
+mod request_id;
 mod shared;
 pub mod sources;
+pub mod spew;
 mod start_response;
 #[cfg(test)]
 mod testing;
@@ -30,4 +38,7 @@ pub use exchange::{ClientGone, Exchange, Flushed, Output, Relieved};
 pub use ffi::HeldBytes;
 pub use file_wrapper::FileRange;
 pub use handler::{Handler, Outcome};
+pub use header_rules::HeaderRules;
+pub use hooks::Hooks;
+pub use request_id::RequestId;
 pub use shared::Shared;

@@ -144,13 +144,13 @@ impl Callables {
         Ok(Self { object: object.unbind(), start_response, in_environ })
     }
 
-    /// Whether the application has kept none of them, so that they can serve another request. `templates` environs
-    /// that are not given to it hold those that go there.
-    pub(super) fn are_free(&self, py: Python<'_>, write: Option<&Py<PyAny>>, templates: isize) -> bool {
+    /// Whether the application has kept none of them, so that they can serve another request. `holders` environs
+    /// that it does not have hold those that go there.
+    pub(super) fn are_free(&self, py: Python<'_>, write: Option<&Py<PyAny>>, holders: isize) -> bool {
         // The object is held by this struct and by its four bound methods.
         reference_count(&self.start_response, py) == 1
             && write.is_none_or(|write| reference_count(write, py) == 1)
-            && self.in_environ.iter().all(|(_, method)| reference_count(method, py) == 1 + templates)
+            && self.in_environ.iter().all(|(_, method)| reference_count(method, py) == 1 + holders)
             && reference_count(&self.object, py) == 5
     }
 }
