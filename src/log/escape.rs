@@ -33,6 +33,13 @@ pub(super) fn push_message(out: &mut Vec<u8>, message: &str) {
     }
 }
 
+/// Appends the same as one line, for those who know no further lines.
+pub(super) fn push_message_line(out: &mut Vec<u8>, message: &str) {
+    for character in message.trim_end_matches('\n').chars() {
+        if is_hidden(character) { push_hidden(out, character, Style::Text) } else { push_char(out, character) }
+    }
+}
+
 /// Bytes of a peer, to be shown in a message of the error log: escaped as in the access log.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a [u8]);
@@ -157,6 +164,13 @@ mod tests {
         push_message(&mut out, "say \"\\\"\nFile\tx\x1b[1m\r\n[2026-11-21 05:14:49 +0000] [INFO] forged\n\n");
         let expected = "say \"\\\"\n\tFile\tx\\x1b[1m\\x0d\n\t[2026-11-21 05:14:49 +0000] [INFO] forged";
         assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+
+    #[test]
+    fn a_message_can_be_one_line() {
+        let mut out = Vec::new();
+        push_message_line(&mut out, "Traceback:\n\tFile \"é\"\r\n<11>forged\u{2028}\n\n");
+        assert_eq!(String::from_utf8_lossy(&out), r#"Traceback:\x0a\x09File "é"\x0d\x0a<11>forged\xe2\x80\xa8"#);
     }
 
     #[test]

@@ -128,6 +128,20 @@ impl Output {
         Ok(self.file.metadata()?.uid() == uid)
     }
 
+    /// Goes on where `other` writes, under the same descriptor.
+    ///
+    /// # Errors
+    /// No descriptor left; the log stays as it was.
+    pub fn move_to(&mut self, other: Output) -> io::Result<()> {
+        replace(&self.file, &other.file)?;
+        let Output { path, is_regular, .. } = other;
+        (self.path, self.is_regular, self.is_torn) = (path, is_regular, false);
+        self.patience = PATIENCE;
+        // As in `reopen`.
+        _ = self.hand_over();
+        Ok(())
+    }
+
     /// Writes to nowhere from now on, if this is a standard stream.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! What is wrapped up in a request and has to be taken out for an atom: path and query of a target, the user of `Basic`
-//! credentials.
+//! credentials, the trace of a `traceparent`.
 //!
 //! Lenient, since a log tells of bad requests too. What the application sees is none of its business: that is
 //! `wsgi::environ`.
@@ -66,6 +66,24 @@ pub(super) fn basic_user<'a>(authorization: &[u8], scratch: &'a mut Vec<u8>) -> 
     (colon > 0).then(|| &scratch[..colon])
 }
 
+/// The trace that a request belongs to (W3C Trace Context §3.2): `00-<trace>-<span>-<flags>`, lower-case hexadecimal. Later
+/// versions may have more behind that.
+pub(super) fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
+    let (fixed, more) = traceparent.split_at_checked(55)?;
+    let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_zero = |part: &[u8]| part.iter().all(|&byte| byte == b'0');
+    let (version, trace, span, flags) = (&fixed[..2], &fixed[3..35], &fixed[36..52], &fixed[53..]);
+    let has_hyphens = [2, 35, 52].iter().all(|&place| fixed[place] == b'-');
+    let is_end = more.is_empty() || (version != b"00" && more[0] == b'-');
+    let is_sound = has_hyphens
+        && is_end
+        && version != b"ff"
+        && [version, trace, span, flags].into_iter().all(is_hex)
+        && !is_zero(trace)
+        && !is_zero(span);
+    is_sound.then_some(trace)
+}
+
 /// Decodes base64 (RFC 4648 §4) into `out`, which is emptied before. Padding may be missing; anything else that is
 /// wrong gives `None`.
 fn base64_decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
@@ -99,6 +117,31 @@ fn base64_digit(byte: u8) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traces() {
+        const SOUND: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = Some(&b"0af7651916cd43dd8448eb211c80319c"[..]);
+        assert_eq!(trace_id(SOUND.as_bytes()), trace);
+        assert_eq!(trace_id(SOUND.replacen("00", "cc", 1).as_bytes()), trace);
+        assert_eq!(trace_id((SOUND.replacen("00", "cc", 1) + "-more").as_bytes()), trace);
+        for wrong in [
+            String::new(),
+            SOUND[..54].to_owned(),
+            format!("{SOUND}-more"),
+            format!("{SOUND} "),
+            SOUND.to_uppercase(),
+            SOUND.replace('-', "_"),
+            SOUND.replace('f', "g"),
+            SOUND.replacen("00", "ff", 1),
+            SOUND.replacen("00", "cc", 1) + "x",
+            SOUND.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+            SOUND.replace("b7ad6b7169203331", &"0".repeat(16)),
+            SOUND.replace('a', "\n"),
+        ] {
+            assert_eq!(trace_id(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn targets_are_split() {

@@ -1,4 +1,5 @@
-//! Formats of the access log: the four that have a name, and gunicorn's atoms, `%(h)s` and its like. Compiled once;
+//! Formats of the access log: the four that have a name, and gunicorn's atoms, `%(h)s` and its like, with two of our own.
+//! Compiled once;
 //! what the atoms mean for a record is told in `render`.
 
 use std::error::Error;
@@ -84,6 +85,10 @@ pub(super) enum Atom {
     Seconds,
     /// p
     Pid,
+    /// I: what gunicorn has no atom for.
+    RequestId,
+    /// Q: milliseconds in the queue, three decimals; see I.
+    QueueTime,
     /// `12:44:12`; only `mini` has it.
     TimeOfDay,
     /// `0.75`; only `mini` has it.
@@ -221,6 +226,8 @@ impl Template {
             "D" => Segment::Atom(Atom::Microseconds),
             "L" => Segment::Atom(Atom::Seconds),
             "p" => Segment::Atom(Atom::Pid),
+            "I" => Segment::Atom(Atom::RequestId),
+            "Q" => Segment::Atom(Atom::QueueTime),
             _ => self.lookup(name).ok_or_else(|| FormatError::UnknownAtom(name.to_owned()))?,
         };
         self.segments.push(segment);
@@ -268,7 +275,7 @@ impl fmt::Display for FormatError {
         match self {
             FormatError::UnknownAtom(name) => write!(
                 formatter,
-                "unknown atom %({name})s in the access log format; there are h l u t r m U q H s B b f a T M D L p, {{name}}i, {{name}}o, {{name}}e"
+                "unknown atom %({name})s in the access log format; there are h l u t r m U q H s B b f a T M D L p I Q, {{name}}i, {{name}}o, {{name}}e"
             ),
             FormatError::Conversion(name) => {
                 write!(formatter, "the atom %({name}) in the access log format must be written %({name})s")

@@ -8,7 +8,7 @@ use super::super::escape::{Style, push_escaped};
 use super::super::stamp::Stamp;
 use super::super::{Identity, identity, pid};
 use super::Record;
-use super::decode::{basic_user, percent_decode, split_target};
+use super::decode::{basic_user, percent_decode, split_target, trace_id};
 use super::format::{Atom, Format, Segment};
 
 /// A line that is being written, and what it is written from.
@@ -33,12 +33,13 @@ impl Line<'_> {
         }
     }
 
-    fn push_segment(&mut self, segment: &Segment) {
+    pub(super) fn push_segment(&mut self, segment: &Segment) {
         let record = self.record;
         match segment {
             Segment::Literal(text) => self.out.extend_from_slice(text.as_bytes()),
             Segment::Atom(atom) => self.push_atom(*atom),
-            Segment::RequestField(name) => self.push_or_dash(record.fields.get(name.as_bytes())),
+            // As with gunicorn: of two, the first may be the client's, and the other one that of the proxy in front.
+            Segment::RequestField(name) => self.push_or_dash(record.fields.last(name.as_bytes())),
             Segment::ResponseField(name) => self.push_or_dash(response_field(record, name)),
             Segment::Environ(index) => self.push_or_dash(record.environ.get(*index).and_then(Option::as_deref)),
         }
@@ -70,6 +71,11 @@ impl Line<'_> {
                 push_decimal(self.out, u64::from(pid()));
                 self.out.push(b'>');
             }
+            Atom::RequestId => self.push_or_dash(Some(record.request_id)),
+            Atom::QueueTime => match record.queue_time {
+                Some(time) => push_fixed::<3>(self.out, time.as_micros() as u64),
+                None => self.out.push(b'-'),
+            },
             Atom::TimeOfDay => self.out.extend_from_slice(&self.stamp.time_of_day),
             Atom::PreciseMilliseconds => push_fixed::<2>(self.out, rounded(duration, Duration::from_micros(10))),
         }
@@ -80,6 +86,7 @@ impl Line<'_> {
         let record = self.record;
         self.push_json_time();
         self.push_json_text(b",\"remote_addr\":", non_empty(record.remote_addr.as_bytes()));
+        self.push_json_text(b",\"host\":", record.fields.get(b"host"));
         self.push_json_text(b",\"method\":", non_empty(record.method));
         self.push_json_text(b",\"target\":", non_empty(record.target));
         self.push_json_path_and_query();
@@ -90,8 +97,11 @@ impl Line<'_> {
         self.push_json_number(b",\"response_bytes\":", record.body_bytes);
         self.out.extend_from_slice(b",\"duration_ms\":");
         push_fixed::<3>(self.out, record.duration.as_micros() as u64);
+        self.push_json_queue_time();
         self.push_json_text(b",\"referer\":", record.fields.get(b"referer"));
         self.push_json_text(b",\"user_agent\":", record.fields.get(b"user-agent"));
+        self.push_json_text(b",\"request_id\":", non_empty(record.request_id));
+        self.push_json_text(b",\"trace_id\":", record.fields.get(b"traceparent").and_then(trace_id));
         self.push_json_number(b",\"pid\":", u64::from(pid()));
         match identity() {
             Identity::Worker(number) => self.push_json_number(b",\"worker\":", u64::from(number)),
@@ -120,6 +130,14 @@ impl Line<'_> {
         self.push_json_text(b",\"query\":", Some(split_target(self.record.target).1));
     }
 
+    fn push_json_queue_time(&mut self) {
+        self.out.extend_from_slice(b",\"queue_ms\":");
+        match self.record.queue_time {
+            Some(time) => push_fixed::<3>(self.out, time.as_micros() as u64),
+            None => self.out.extend_from_slice(b"null"),
+        }
+    }
+
     fn push_json_number(&mut self, key: &[u8], value: u64) {
         self.out.extend_from_slice(key);
         push_decimal(self.out, value);
@@ -137,7 +155,7 @@ impl Line<'_> {
         }
     }
 
-    fn push_value(&mut self, value: &[u8]) {
+    pub(super) fn push_value(&mut self, value: &[u8]) {
         push_cut(self.out, value, self.style, self.value_bytes_max);
     }
 
@@ -201,10 +219,10 @@ fn non_empty(value: &[u8]) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
 }
 
-/// The first response field of that name.
+/// The last response field of that name.
 fn response_field<'a>(record: &Record<'a>, name: &str) -> Option<&'a [u8]> {
     let mut fields = record.response_fields.iter();
-    let (_, value) = fields.find(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))?;
+    let (_, value) = fields.rfind(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))?;
     Some(value)
 }
 

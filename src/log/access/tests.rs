@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::output::tests::TemporaryPath;
 use super::super::{Identity, set_identity};
 use super::*;
+use crate::settings::{self, Surroundings};
 use crate::sys::output::PIPE_BUF;
 
 /// 2026-11-21 05:14:49.123 UTC.
@@ -22,6 +23,14 @@ impl RequestFields for Fields {
     fn get(&self, lowercase_name: &[u8]) -> Option<&[u8]> {
         self.0.get(lowercase_name).map(Vec::as_slice)
     }
+
+    fn each(&self, show: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(name, value)| show(name, value));
+    }
+
+    fn last(&self, lowercase_name: &[u8]) -> Option<&[u8]> {
+        self.get(lowercase_name)
+    }
 }
 
 fn browser() -> Fields {
@@ -29,6 +38,7 @@ fn browser() -> Fields {
         (&b"host"[..], b"example.org".to_vec()),
         (b"referer", b"https://example.org/start".to_vec()),
         (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64)".to_vec()),
+        (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec()),
         (b"authorization", b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".to_vec()),
     ]))
 }
@@ -43,16 +53,30 @@ fn record(fields: &dyn RequestFields) -> Record<'_> {
         status: 200,
         body_bytes: 42,
         duration: Duration::from_nanos(2_000_754_321),
+        queue_time: Some(Duration::from_nanos(1_042_999)),
+        request_id: b"4bf92f35-0001",
         response_fields: &[],
         environ: &[],
     }
+}
+
+/// With these options.
+fn logging(options: &[&str]) -> Logging {
+    let surroundings =
+        Surroundings { environment: &|_| None, usable_cpus: || 1, evaluate: |_, _| Err("there is no file".into()) };
+    let arguments = ["minicorn"].iter().chain(options).chain(&["app"]).map(Into::into).collect();
+    settings::read(arguments, surroundings).unwrap_or_else(|error| panic!("{}", error.text())).logging
+}
+
+fn open(target: &LogTarget, format: &str) -> Result<Option<AccessLog>, OpenError> {
+    AccessLog::open(target, format, &logging(&[]), None)
 }
 
 /// What a log of this format holds after the record.
 fn logged(format: &str, record: &Record<'_>) -> String {
     set_identity(Identity::Worker(3));
     let path = TemporaryPath::new();
-    let mut log = AccessLog::open(&path.target(), format).expect("a correct format").expect("a file is a log");
+    let mut log = open(&path.target(), format).expect("a correct format").expect("a file is a log");
     log.push_at(NOW, record);
     log.flush();
     path.text()
@@ -64,7 +88,12 @@ fn sent(format: &str, records: &[&Record<'_>]) -> Vec<String> {
     let (reader, writer) = UnixDatagram::pair().expect("a pair of sockets");
     reader.set_nonblocking(true).expect("a socket can be made non-blocking");
     let output = Output::inherited(OwnedFd::from(writer).as_fd()).expect("a socket can be written to");
-    let mut log = AccessLog::new(output, format::compile(format).expect("a correct format"));
+    let mut log = AccessLog::new(
+        Some(output),
+        format::compile(format).expect("a correct format"),
+        Filter::new(&logging(&[])),
+        None,
+    );
     records.iter().for_each(|record| log.push_at(NOW, record));
     log.flush();
     let mut buffer = vec![0; 4 * PIPE_BUF];
@@ -107,6 +136,8 @@ fn every_atom() {
         ("D", "2000754"),
         ("L", "2.000754"),
         ("p", &pid),
+        ("I", "4bf92f35-0001"),
+        ("Q", "1.042"),
         ("{Host}i", "example.org"),
         ("{X-None}i", "-"),
         ("{content-TYPE}o", "text/plain"),
@@ -154,9 +185,10 @@ fn json() {
     let (_, _, time) = stamp();
     let fields = browser();
     let expected = serde_json::json!({
-        "time": time, "remote_addr": "127.0.0.1", "method": "GET", "target": "/caf%C3%A9/%2e?q=1&r=%20", "path": "/café/.",
-        "query": "q=1&r=%20", "protocol": "HTTP/1.1", "status": 200, "response_bytes": 42, "duration_ms": 2000.754,
-        "referer": "https://example.org/start", "user_agent": "Mozilla/5.0 (X11; Linux x86_64)", "pid": std::process::id(), "worker": 3,
+        "time": time, "remote_addr": "127.0.0.1", "host": "example.org", "method": "GET", "target": "/caf%C3%A9/%2e?q=1&r=%20", "path": "/café/.",
+        "query": "q=1&r=%20", "protocol": "HTTP/1.1", "status": 200, "response_bytes": 42, "duration_ms": 2000.754, "queue_ms": 1.042,
+        "referer": "https://example.org/start", "user_agent": "Mozilla/5.0 (X11; Linux x86_64)", "request_id": "4bf92f35-0001",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c", "pid": std::process::id(), "worker": 3,
     });
     let line = logged("json", &record(&fields));
     assert_eq!(serde_json::from_str::<Value>(&line).expect("valid JSON"), expected);
@@ -165,9 +197,18 @@ fn json() {
 #[test]
 fn json_says_null_for_what_is_not_there() {
     let fields = Fields::default();
-    let record = Record { remote_addr: "", method: b"", target: b"", status: 400, ..record(&fields) };
+    let record = Record {
+        remote_addr: "",
+        method: b"",
+        target: b"",
+        status: 400,
+        queue_time: None,
+        request_id: b"",
+        ..record(&fields)
+    };
     let line: Value = serde_json::from_str(&logged("json", &record)).expect("valid JSON");
-    for key in ["remote_addr", "method", "target", "path", "query", "referer", "user_agent"] {
+    let of_request = ["remote_addr", "host", "method", "target", "path", "query", "referer", "user_agent"];
+    for key in of_request.into_iter().chain(["queue_ms", "request_id", "trace_id"]) {
         assert_eq!(line[key], Value::Null, "{key}");
     }
 }
@@ -175,11 +216,41 @@ fn json_says_null_for_what_is_not_there() {
 #[test]
 fn a_log_tells_what_it_needs() {
     let path = TemporaryPath::new();
-    let open = |format| AccessLog::open(&path.target(), format).expect("a correct format").expect("a file is a log");
-    assert!(!open("combined").wants_response_fields());
-    assert!(open("%({etag}o)s").wants_response_fields());
-    assert!(open("mini").environ_names().is_empty());
-    assert_eq!(open("%({A}e)s %({b.c}e)s").environ_names(), ["A", "b.c"]);
+    let opened = |format| open(&path.target(), format).expect("a correct format").expect("a file is a log");
+    assert!(!opened("combined").wants_response_fields());
+    assert!(opened("%({etag}o)s").wants_response_fields());
+    assert!(opened("mini").environ_names().is_empty());
+    assert_eq!(opened("%({A}e)s %({b.c}e)s").environ_names(), ["A", "b.c"]);
+}
+
+#[test]
+fn what_is_skipped_leaves_no_line() {
+    let fields = browser();
+    let options = ["--access-log-skip=/healthz,/static/*", "--access-log-skip", "/b", "--access-log-min-status=304"];
+    let path = TemporaryPath::new();
+    let mut log = AccessLog::open(&path.target(), "%(s)s %(r)s", &logging(&options), None)
+        .expect("a correct format")
+        .expect("a file is a log");
+    let records: [(&[u8], u16); 12] = [
+        (b"/healthz", 500),
+        (b"/healthz?x=1", 500),
+        (b"http://host/healthz", 500),
+        (b"/static/", 404),
+        (b"/static/a.css?v=2", 404),
+        (b"/b", 404),
+        (b"/healthz/", 500),
+        (b"/static", 404),
+        (b"/ba", 304),
+        (b"/ba", 303),
+        (b"/x?/healthz", 999),
+        (b"/", 200),
+    ];
+    for (target, status) in records {
+        log.push_at(NOW, &Record { target, status, ..record(&fields) });
+    }
+    log.flush();
+    let lines = ["500 GET /healthz/", "404 GET /static", "304 GET /ba", "999 GET /x?/healthz"];
+    assert_eq!(path.text(), lines.map(|line| format!("{line} HTTP/1.1\n")).concat());
 }
 
 #[test]
@@ -189,11 +260,11 @@ fn errors_say_how_to_end() {
         (&LogTarget::None, "%(z)s", Exit::Usage, "unknown atom %(z)s"),
         (&missing, "mini", Exit::Failed, "cannot open the access log /no/such/directory/access.log: No such file"),
     ] {
-        let error = AccessLog::open(target, format).expect_err("a wrong format, or a wrong file");
+        let error = open(target, format).expect_err("a wrong format, or a wrong file");
         assert_eq!(error.exit(), exit);
         assert!(error.to_string().starts_with(message), "{error}");
     }
-    assert!(AccessLog::open(&LogTarget::None, "mini").expect("a correct format").is_none());
+    assert!(open(&LogTarget::None, "mini").expect("a correct format").is_none());
 }
 
 #[test]
@@ -254,7 +325,7 @@ const HOSTILE: [&[u8]; 14] = [
 
 /// The record with `value` in every place that a peer or an application fills.
 fn with_everywhere<T>(value: &[u8], then: impl FnOnce(&Record<'_>) -> T) -> T {
-    let names: [&[u8]; 3] = [b"referer", b"user-agent", b"x"];
+    let names: [&[u8]; 5] = [b"referer", b"user-agent", b"host", b"traceparent", b"x"];
     let mut fields: HashMap<_, _> = names.into_iter().map(|name| (name, value.to_vec())).collect();
     let credentials = [value, b":secret"].concat();
     fields.insert(b"authorization", [b"Basic ", encode_base64(&credentials).as_bytes()].concat());
@@ -267,6 +338,7 @@ fn with_everywhere<T>(value: &[u8], then: impl FnOnce(&Record<'_>) -> T) -> T {
         remote_addr: &remote_addr,
         method: value,
         target: &target,
+        request_id: value,
         response_fields: &response_fields,
         environ: &environ,
         ..record(&fields)
@@ -286,7 +358,7 @@ fn encode_base64(bytes: &[u8]) -> String {
     text
 }
 
-const EVERY_VALUE: &str = "h u r m U q f a {x}i {x}o {x}e";
+const EVERY_VALUE: &str = "h u r m U q f a I {x}i {x}o {x}e";
 
 /// The quoted parts of a line, read by the rule that a backslash takes the next character along.
 fn quoted_parts(line: &str) -> usize {
@@ -328,15 +400,20 @@ fn hostile_values_stay_in_their_quotes() {
 fn hostile_values_leave_json_valid() {
     let atoms: Vec<_> = EVERY_VALUE.split(' ').map(|atom| format!("\"{atom}\":\"%({atom})s\"")).collect();
     let by_hand = format!("{{{}}}", atoms.join(","));
-    for (format, keys) in [("json", 14), (by_hand.as_str(), atoms.len())] {
+    for (format, keys) in [("json", 18), (by_hand.as_str(), atoms.len())] {
         for value in HOSTILE {
             let text = with_everywhere(value, |record| logged(format, record));
             assert_one_visible_line(&text);
             let object: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
             assert_eq!(object.as_object().expect("an object").len(), keys, "{text}");
-            let agent = if format == "json" { &object["user_agent"] } else { &object["a"] };
-            if let Ok(value) = std::str::from_utf8(value) {
-                assert_eq!(agent, value, "valid text comes back as it was");
+            let keys: &[&str] = match format {
+                "json" => &["host", "method", "referer", "user_agent", "request_id"],
+                _ => &["u", "m", "f", "a", "I", "{x}i", "{x}o", "{x}e"],
+            };
+            // A user's name ends at the first colon.
+            let is_whole = |key: &&&str| std::str::from_utf8(value).is_ok() && (**key != "u" || !value.contains(&b':'));
+            for key in keys.iter().filter(is_whole) {
+                assert_eq!(object[key].as_str().map(str::as_bytes), Some(value), "valid text comes back as it was");
             }
         }
     }
