@@ -10,7 +10,7 @@ VENV := $(CURDIR)/.venv
 # The build links the libpython of the environment that it will serve with.
 export PYO3_PYTHON := $(VENV)/bin/python
 
-.PHONY: help run build test check bench-check unit loom integration fuzz bench bench-engine bench-memory bench-quick lifecycle soak pythons clean
+.PHONY: help run build test check bench-check unit loom integration fuzz bench bench-engine bench-memory bench-scrape bench-quick lifecycle soak pythons wheels clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ test: check bench-check unit loom integration ## every check: format, lints, uni
 check: .venv/ready
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --features extension-module -- -D warnings
 
 bench-check: .venv/ready
 	$(VENV)/bin/python -m unittest discover --start-directory bench
@@ -66,6 +67,9 @@ bench-engine: build ## measure what the worker engine promises, about 15 minutes
 bench-memory: build ## weigh four Flask workers with and without --preload, about 2 minutes
 	$(PYTHON) bench/memory.py $(BENCH)
 
+bench-scrape: build ## measure what it costs to be watched (--admin-bind), about 2 minutes
+	$(PYTHON) bench/scrape.py $(BENCH)
+
 soak: build ## mixed load and killed workers for half an hour: make soak [BENCH="--minutes 5"]
 	$(PYTHON) bench/soak.py $(BENCH)
 
@@ -78,6 +82,9 @@ bench-quick: build ## the same in 3 minutes
 
 pythons: ## build with each CPython of PYTHONS="python3.10 python3.11 …", and serve Flask with it
 	tests/pythons.sh $(PYTHONS)
+
+wheels: .venv/ready ## build the package for each CPython of PYTHONS="python3.10 python3.11 …", install it, and test it there
+	tests/wheels.sh $(PYTHONS)
 
 clean: ## remove what was built and installed here
 	rm -rf target .venv bench/.venv bench/results tests/loom/target

@@ -18,6 +18,7 @@ need script bsdutils
 need nginx nginx
 need haproxy haproxy
 need logrotate logrotate
+need chromium chromium
 need systemd-analyze systemd
 need systemd-socket-activate systemd
 # A module instead of a program, of Debian's Python.

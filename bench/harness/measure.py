@@ -129,7 +129,7 @@ def measure_workload(servers: list[Server], workload: Workload, plan: Plan) -> d
 def start(server: Server, workload: Workload, plan: Plan) -> ServerProcess:
     port = free_port()
     log = access_log(server, workload, plan) if workload.access_log and server.logs else None
-    command = server.command(Launch(port, workload.app, log))
+    command = server.command(Launch(port, workload.app, log, workload.is_observed))
     return ServerProcess(command, port, plan.server_core, output(server, workload, plan))
 
 

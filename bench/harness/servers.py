@@ -25,6 +25,8 @@ class Launch:
     app: str
     access_log: Path | None
     """Where to log requests; None: log nothing."""
+    is_observed: bool = False
+    """Log them as JSON, and name each; for a server that can."""
 
     @property
     def address(self) -> str:
@@ -57,7 +59,11 @@ def minicorn(binary: Path, name: str = "minicorn") -> Server:
 
     def command(launch: Launch) -> list[str]:
         target = [str(binary), f"{launch.app}:app", "--bind", launch.address, "--workers", "1"]
-        return [*target, "--chdir", str(APPS), "--access-logfile", str(launch.access_log or "none")]
+        observed = []
+        if launch.is_observed:
+            names = ["--request-id-header", "X-Request-ID"]
+            observed = ["--access-logformat", "json", *names, "--admin-bind", "127.0.0.1:0"]
+        return [*target, "--chdir", str(APPS), "--access-logfile", str(launch.access_log or "none"), *observed]
 
     return Server(name, command, logs=True, peer=False)
 

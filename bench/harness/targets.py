@@ -93,6 +93,7 @@ TARGETS = [
     Target("hello: CPU against the better of bjoern and fastwsgi", 0.82, "×", against("hello", "bjoern", "fastwsgi")),
     Target("12 browser headers: CPU against the better of both", 0.75, "×", against("browser", "bjoern", "fastwsgi")),
     Target("access log on: CPU against bjoern, which logs nothing", 1.00, "×", against("log", "bjoern")),
+    Target("JSON log, request ids, metrics: CPU against fastwsgi without", 1.10, "×", against("observed", "fastwsgi")),
     Target("16-deep pipelining: CPU against fastwsgi", 0.30, "×", against("pipeline", "fastwsgi")),
     Target("Connection: close: CPU against bjoern", 1.00, "×", against("close", "bjoern")),
     Target("Flask hello: CPU against bjoern", 0.92, "×", against("flask", "bjoern")),

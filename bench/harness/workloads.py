@@ -49,6 +49,8 @@ class Workload:
     client_closes: bool = False
     """The request asks for the connection to be closed."""
     access_log: bool = False
+    is_observed: bool = False
+    """minicorn's log is JSON, and its requests have names; others do what they do for an access log."""
     streams: bool = False
     """The app yields its body piece by piece, and answers /slow with "first", a pause, "second"."""
 
@@ -60,6 +62,7 @@ WORKLOADS = [
     Workload("close", "Hello, Connection: close", CLOSING, HELLO, client_closes=True),
     Workload("single", "Hello, one connection", PLAIN, HELLO, connections=1),
     Workload("log", "Hello, access log on, to a file", PLAIN, HELLO, access_log=True),
+    Workload("observed", "Hello, JSON log, request ids, metrics", PLAIN, HELLO, access_log=True, is_observed=True),
     Workload("flask", "Flask hello", PLAIN, HELLO, app="flask_hello"),
     Workload("echo", "POST of 16 KiB, echoed", ECHO, SIXTEEN_KIB, app="echo"),
     Workload("megabyte", "Response of 1 MiB", PLAIN, b"0123456789abcdef" * 65536, app="megabyte"),

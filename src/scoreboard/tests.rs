@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::sys::process::Pid;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 fn board_of_ready(slots: u32) -> Scoreboard {
