@@ -16,21 +16,38 @@ use self::error::Cause;
 use self::unix::FileId;
 use crate::settings::{BindAddress, Settings};
 use crate::sys::exec;
-use crate::sys::socket::refuse_handshakes;
+use crate::sys::shared::SharedLines;
+use crate::sys::socket::{refuse_handshakes, waiting_connections};
 use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// A socket that listens: non-blocking, close-on-exec, shared by all workers.
 #[derive(Debug)]
 pub struct Listener {
     /// Where it listens in fact: the port is the real one when any was asked for.
     pub local: LocalAddress,
+    /// Its place in [`Listeners::places`].
+    pub number: usize,
     socket: OwnedFd,
     origin: Origin,
+    /// For all processes that have it: whether it is closed to newcomers.
+    shared: SharedLines,
+}
+
+/// Where to accept, and where connections may come from that others have accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    /// Those that newcomers come to.
+    pub open: Vec<Arc<Listener>>,
+    /// All addresses that the server has listened at, by the number of their listener: a connection may be older than the
+    /// configuration.
+    pub places: Arc<Vec<LocalAddress>>,
 }
 
 /// The address that a listener got.
@@ -97,6 +114,10 @@ fn set_backlog(listener: &impl AsFd, backlog: u32) -> nix::Result<()> {
 }
 
 impl Listener {
+    fn new(local: LocalAddress, socket: OwnedFd, origin: Origin) -> io::Result<Self> {
+        Ok(Self { local, number: 0, socket, origin, shared: SharedLines::new(1)? })
+    }
+
     /// Whether the server made it, and nobody but the server uses it.
     pub fn is_ours(&self) -> bool {
         self.origin != Origin::Starter
@@ -121,9 +142,47 @@ impl Listener {
     /// # Errors
     /// The kernel takes no filter for this socket.
     pub fn refuse_newcomers(&self) -> io::Result<()> {
+        // Whoever accepts from it knows from here on that what waits is all that comes.
+        self.shared[0].0[0].store(1, Release);
         match self.local {
             LocalAddress::Tcp(_) => refuse_handshakes(self.as_fd()),
             LocalAddress::Unix(_) | LocalAddress::Abstract(_) => Ok(shutdown(self.socket.as_raw_fd(), Shutdown::Read)?),
+        }
+    }
+
+    /// Connections that wait to be accepted; `None` where the kernel does not tell.
+    pub fn waiting(&self) -> Option<u64> {
+        match self.local {
+            LocalAddress::Tcp(_) => waiting_connections(self.as_fd()).ok().map(u64::from),
+            LocalAddress::Unix(_) | LocalAddress::Abstract(_) => None,
+        }
+    }
+
+    /// Whether nobody new connects any more, see [`refuse_newcomers`](Self::refuse_newcomers).
+    pub fn is_closed(&self) -> bool {
+        self.shared[0].0[0].load(Acquire) != 0
+    }
+
+    /// Changes the number of connections that the kernel queues.
+    ///
+    /// # Errors
+    /// None on Linux.
+    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        Ok(set_backlog(&self.socket, backlog)?)
+    }
+
+    /// Whether `--bind` may have meant this listener, for those that were handed over without it.
+    pub fn may_be_at(&self, address: &BindAddress) -> bool {
+        match (address, &self.local) {
+            (BindAddress::Tcp { host, port }, LocalAddress::Tcp(local)) => {
+                let ip = host.parse::<std::net::IpAddr>();
+                (*port == 0 || *port == local.port()) && ip.is_ok_and(|ip| ip == local.ip())
+            }
+            (BindAddress::Unix(path), LocalAddress::Unix(local)) => {
+                unix::absolute(path).is_ok_and(|path| path == *local)
+            }
+            (BindAddress::Abstract(name), LocalAddress::Abstract(local)) => name == local,
+            _ => false,
         }
     }
 

@@ -12,6 +12,8 @@ pub struct Order {
     pub number: u32,
     /// Which use of the slot this is.
     pub ticket: u32,
+    /// How many workers the master has asked for so far, with this one.
+    pub age: u32,
 }
 
 /// The master's end. Dropping it tells the template to leave.
@@ -23,7 +25,7 @@ pub struct Sender(PipeWriter);
 pub struct Receiver(PipeReader);
 
 /// Less than PIPE_BUF, so an order is written whole or not at all.
-const ORDER_BYTES: usize = 12;
+const ORDER_BYTES: usize = 16;
 
 /// The two ends, close-on-exec.
 ///
@@ -40,7 +42,7 @@ impl Sender {
     /// # Errors
     /// The template is gone.
     pub fn send(&mut self, order: Order) -> io::Result<()> {
-        let words = [order.slot, order.number, order.ticket].map(u32::to_ne_bytes);
+        let words = [order.slot, order.number, order.ticket, order.age].map(u32::to_ne_bytes);
         self.0.write_all(words.as_flattened())
     }
 }
@@ -57,8 +59,8 @@ impl Receiver {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         }
-        let [slot, number, ticket] = words.map(u32::from_ne_bytes);
-        Ok(Some(Order { slot, number, ticket }))
+        let [slot, number, ticket, age] = words.map(u32::from_ne_bytes);
+        Ok(Some(Order { slot, number, ticket, age }))
     }
 }
 
@@ -77,7 +79,10 @@ mod tests {
     #[test]
     fn orders_arrive_as_they_were_sent_and_end_with_their_sender() {
         let (mut sender, mut receiver) = channel().unwrap();
-        let orders = [Order { slot: 0, number: 1, ticket: 3 }, Order { slot: 4_000_000_000, number: 2, ticket: 4 }];
+        let orders = [
+            Order { slot: 0, number: 1, ticket: 3, age: 1 },
+            Order { slot: 4_000_000_000, number: 2, ticket: 4, age: 70_000 },
+        ];
         orders.into_iter().for_each(|order| sender.send(order).unwrap());
         drop(sender);
         assert_eq!(receiver.receive().unwrap(), Some(orders[0]));
@@ -89,6 +94,6 @@ mod tests {
     fn a_template_that_is_gone_takes_no_orders() {
         let (mut sender, receiver) = channel().unwrap();
         drop(receiver);
-        assert!(sender.send(Order { slot: 0, number: 1, ticket: 1 }).is_err());
+        assert!(sender.send(Order { slot: 0, number: 1, ticket: 1, age: 1 }).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::report::{Life, Name, Next, Report, Wear};
+use super::view::ChildView;
 use crate::scoreboard::State;
 
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(super) struct Child {
     pub(super) phase: Phase,
     /// Why it should be replaced, if it should.
     pub(super) wear: Option<Wear>,
+    pub(super) forked_at: Instant,
     /// When its slot was last looked at.
     looked_at: Instant,
 }
@@ -55,7 +57,22 @@ impl Child {
     /// `boot_timeout` zero: none.
     pub(super) fn new(name: Name, slot: u32, generation: u32, now: Instant, boot_timeout: Duration) -> Self {
         let abort_at = (!boot_timeout.is_zero()).then(|| now + boot_timeout);
-        Self { name, slot, generation, phase: Phase::Starting { abort_at }, wear: None, looked_at: now }
+        Self { name, slot, generation, phase: Phase::Starting { abort_at }, wear: None, forked_at: now, looked_at: now }
+    }
+
+    /// For those who look at the server from outside.
+    pub(super) fn view(&self) -> ChildView {
+        let phase = match self.phase {
+            Phase::Starting { .. } => "starting",
+            Phase::Ready { .. } => "ready",
+            Phase::Leaving { .. } => "leaving",
+            Phase::Condemned { .. } => "condemned",
+            Phase::Dropped { .. } => "dropped",
+            Phase::Aborted { .. } => "aborted",
+            Phase::Killed => "killed",
+        };
+        let Name { number, pid } = self.name;
+        ChildView { slot: self.slot, number, pid, generation: self.generation, phase, forked_at: self.forked_at }
     }
 
     /// It has become ready. Returns whether that is news.

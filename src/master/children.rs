@@ -23,7 +23,9 @@ use self::stopping::Delay;
 use self::templates::{Generation, Source, Unwanted};
 use super::child::{Child, Phase};
 use super::plan::Plan;
-use super::report::{Name, Next, Report};
+use super::report::{Asker, Name, Next, Report};
+use super::tally::Tally;
+use super::view::{ServerStage, View, Wish};
 use crate::exit::Exit;
 use crate::scoreboard::State;
 use crate::sys::process::{HowEnded, Pid};
@@ -73,6 +75,8 @@ pub(super) enum Event {
     More(Signal),
     Fewer(Signal),
     None(Signal),
+    /// The same and more, at the control socket. What is not for the books is not among it.
+    Wished(Wish),
 }
 
 /// What a slot says of its worker.
@@ -110,6 +114,8 @@ pub(super) enum Action {
     Stranger { pid: Pid, how: HowEnded },
     /// The first worker is ready: the server has started.
     Started,
+    /// A worker is ready of a generation that nobody was ready of, and those of the generations before it will leave.
+    Proven { generation: u32 },
     /// The workers are about to be told that the server ends.
     Stopping,
     /// No more workers will come of this generation, and none is left.
@@ -195,6 +201,28 @@ impl Children {
         self.living.iter().map(|child| child.name.pid).collect()
     }
 
+    /// For those who look at the server from outside; the tally is theirs.
+    pub(super) fn view(&self, tally: Tally) -> View {
+        let stage = match self.stage {
+            Stage::Booting => ServerStage::Starting,
+            Stage::Serving if self.is_ending() => ServerStage::Stopping,
+            Stage::Serving => ServerStage::Serving,
+            Stage::Stopping { .. } => ServerStage::Stopping,
+        };
+        View {
+            stage,
+            wanted: self.wanted(),
+            ready: self.ready(),
+            generation: self.current,
+            is_reloading: self.is_reloading(),
+            workers_max: self.room(),
+            reloads: 0,
+            last_reload: None,
+            tally,
+            children: self.living.iter().map(Child::view).collect(),
+        }
+    }
+
     /// How many workers serve.
     pub(super) fn ready(&self) -> u32 {
         self.living.iter().filter(|child| child.is_ready() && !child.is_template()).count() as u32
@@ -214,6 +242,11 @@ impl Children {
         self.stage == Stage::Booting
     }
 
+    /// The generation of a template, or of any other child; that of all workers to come if it is not known.
+    pub(super) fn generation_of(&self, pid: Pid) -> u32 {
+        self.child(pid).map_or(self.current, |child| child.generation)
+    }
+
     /// Takes note of an event, and decides.
     pub(super) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = match event {
@@ -224,11 +257,12 @@ impl Children {
             Event::SpawnFailed { slot, reason } => self.spawn_failed(slot, reason, now),
             Event::Ended { pid, how } => self.ended(pid, how, now),
             Event::NotAdopted => self.not_adopted(now),
-            Event::StopAsked(signal) => self.stop_asked(signal, now),
+            Event::StopAsked(signal) => self.stop_asked(Asker::Signal(signal), now),
             Event::Reload { generation, plan, why } => self.reload(generation, plan, why, now),
-            Event::More(signal) => self.more(signal, now),
-            Event::Fewer(signal) => self.fewer(signal, now),
-            Event::None(signal) => self.none(signal, now),
+            Event::More(signal) => self.more(Asker::Signal(signal), now),
+            Event::Fewer(signal) => self.fewer(Asker::Signal(signal), now),
+            Event::None(signal) => self.none(Asker::Signal(signal), now),
+            Event::Wished(wish) => self.wished(wish, now),
         };
         self.stop_when_due(now, &mut actions);
         self.stop_the_late(now, &mut actions);
@@ -300,6 +334,16 @@ impl Children {
 
 /// What events change.
 impl Children {
+    fn wished(&mut self, wish: Wish, now: Instant) -> Vec<Action> {
+        match wish {
+            Wish::Workers(count) => self.exactly(Asker::Control, count, now),
+            Wish::Stop => self.stop_asked(Asker::Control, now),
+            Wish::StopAtOnce => self.stop_at_once(Asker::Control, now),
+            Wish::Recycle(pid) => self.recycle(pid),
+            Wish::Reload | Wish::ReopenLogs => Vec::new(),
+        }
+    }
+
     fn seen(&mut self, slot: u32, told: Told, now: Instant) -> Vec<Action> {
         let Some(index) = self.living.iter().position(|child| child.slot == slot) else { return Vec::new() };
         let mut actions = Vec::new();
@@ -318,7 +362,7 @@ impl Children {
         }
         if self.stage == Stage::Booting && is_ready && !self.living[index].is_template() {
             // Also one that is not wanted any more by now has shown that it can be done.
-            self.proven = self.proven.max(self.living[index].generation);
+            self.prove(self.living[index].generation, &mut actions);
             self.start_serving(now);
             actions.push(Action::Started);
         }
@@ -329,8 +373,16 @@ impl Children {
         let Child { name, generation, .. } = self.living[index];
         actions.push(Action::Report(Report::Ready(name)));
         if !name.is_template() {
-            self.proven = self.proven.max(generation);
+            self.prove(generation, actions);
             self.hand_over(name.pid, now, actions);
+        }
+    }
+
+    /// It has been shown that this generation can boot.
+    fn prove(&mut self, generation: u32, actions: &mut Vec<Action>) {
+        if generation > self.proven {
+            self.proven = generation;
+            actions.extend((generation > FIRST).then_some(Action::Proven { generation }));
         }
     }
 

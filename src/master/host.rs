@@ -1,14 +1,40 @@
 //! [`Host`]: what the program around the master does for it.
 
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use super::plan::Plan;
+use super::view::{View, Wish};
 use crate::exit::Exit;
 use crate::orders;
-use crate::sys::process::{HowEnded, Pid};
+#[cfg(doc)]
+use crate::sys::process;
+use crate::sys::process::{Fork, HowEnded, Pid};
+use std::io;
 
 /// What the program around the master does for it.
 pub trait Host {
+    /// A worker is about to be forked, by the master or by a template. Not called for templates.
+    ///
+    /// # Errors
+    /// It is not to be, for this reason.
+    fn will_spawn(&mut self, coming: WorkerIdentity) -> Result<(), String>;
+
+    /// It has been, and is this process.
+    fn has_spawned(&mut self, slot: u32, pid: Pid);
+
+    /// A child has been reaped, whether a worker or not.
+    fn has_ended(&mut self, pid: Pid);
+
+    /// So many workers are wanted from now on, or still.
+    fn wants_workers(&mut self, count: u32);
+
+    /// Forks the master: into [`work`](Self::work) or [`work_as_template`](Self::work_as_template).
+    ///
+    /// # Errors
+    /// Those of [`process::fork`].
+    fn fork(&mut self) -> io::Result<Fork>;
+
     /// What a worker does. Runs in the forked process, which ends with the value as its status.
     ///
     /// It finds every signal blocked until it opens its own [`SelfPipe`](crate::sys::signal::SelfPipe); the handlers and descriptors of the master are
@@ -27,6 +53,10 @@ pub trait Host {
     /// # Errors
     /// One sentence for the operator. All stays as it was.
     fn reload(&mut self, generation: u32) -> Result<Plan, String>;
+
+    /// The first worker of this generation is ready, so that those of the generations before it will leave, and have not
+    /// been told to.
+    fn proven(&mut self, generation: u32);
 
     /// No worker of this generation is left, and none will come.
     fn retire(&mut self, generation: u32);
@@ -52,6 +82,15 @@ pub trait Host {
 
     /// How often [`News::Alive`] is wanted; `None`: never.
     fn alive_interval(&self) -> Option<Duration>;
+
+    /// Readable when [`serve`](Self::serve) has something to do.
+    fn door(&self) -> Option<BorrowedFd<'_>>;
+
+    /// When it has, at the latest.
+    fn door_deadline(&self) -> Option<Instant>;
+
+    /// Attends to those who ask the server about itself, without waiting for them. Returns what they want done.
+    fn serve(&mut self, view: &View) -> Vec<Wish>;
 }
 
 /// What has become of the server.
@@ -87,4 +126,6 @@ pub struct WorkerIdentity {
     pub generation: u32,
     /// The master.
     pub parent: Pid,
+    /// How many workers the master has asked for so far, with this one; 0 for a template.
+    pub age: u32,
 }

@@ -11,6 +11,8 @@ mod host;
 mod plan;
 mod report;
 mod supervisor;
+mod tally;
+mod view;
 
 use std::ops::ControlFlow;
 use std::panic::{self, AssertUnwindSafe};
@@ -21,6 +23,8 @@ use log::error;
 pub use self::host::{Host, News, WorkerIdentity};
 pub use self::plan::Plan;
 use self::supervisor::Supervisor;
+pub use self::tally::Tally;
+pub use self::view::{ChildView, LastReload, ServerStage, View, Wish};
 use crate::exit::Exit;
 use crate::inboxes::Inboxes;
 use crate::orders;

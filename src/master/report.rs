@@ -72,16 +72,21 @@ pub(super) enum Report {
         instead: u32,
     },
     Resized {
-        signal: Signal,
+        who: Asker,
         workers: u32,
     },
     /// There is no room for another worker.
     NoMore {
-        signal: Signal,
+        who: Asker,
+        workers: u32,
+    },
+    /// The configuration asks for more workers than there is room for.
+    NoRoom {
+        wanted: u32,
         workers: u32,
     },
     NoFewer {
-        signal: Signal,
+        who: Asker,
     },
     Ended {
         worker: Name,
@@ -91,11 +96,11 @@ pub(super) enum Report {
     },
     NoneBooted(Exit),
     StopDelayed {
-        signal: Signal,
+        who: Asker,
         delay: Duration,
     },
     StopAsked {
-        signal: Signal,
+        who: Asker,
         workers: usize,
     },
     /// Killed in spite of requests in flight.
@@ -105,6 +110,26 @@ pub(super) enum Report {
     },
     Stopped,
 }
+
+/// By what means the operator has asked for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    Signal(Signal),
+    /// At the control socket.
+    Control,
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => signal.fmt(f),
+            Self::Control => f.write_str(CONTROL),
+        }
+    }
+}
+
+/// How an order from the control socket is called.
+pub(super) const CONTROL: &str = "minicorn ctl";
 
 /// Which part of its life a worker ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +164,8 @@ impl Next {
 pub(super) enum Wear {
     /// It has answered as many as one worker should.
     Requests,
+    /// The operator wants another one.
+    Asked,
     /// It has served for so long.
     Age(Duration),
     /// It has so many bytes in RAM, and one worker should not have more than `limit`.
@@ -151,7 +178,9 @@ pub(super) enum Impatience {
     /// The graceful timeout has passed.
     Timeout(Duration),
     /// The operator asked a second time.
-    Signal(Signal),
+    Asked(Asker),
+    /// The operator asked for it.
+    AtOnce(Asker),
 }
 
 impl Report {
@@ -167,7 +196,7 @@ impl Report {
             | Self::StopDelayed { .. }
             | Self::StopAsked { .. }
             | Self::Stopped => Level::Info,
-            Self::Cut { .. } | Self::NoMore { .. } => Level::Warn,
+            Self::Cut { .. } | Self::NoMore { .. } | Self::NoRoom { .. } => Level::Warn,
             Self::NotForked { .. }
             | Self::BootTooLong { .. }
             | Self::DoesNotRespond { .. }
@@ -225,16 +254,15 @@ impl fmt::Display for Report {
                 f,
                 "generation {generation} is given up, its first worker did not start: generation {instead} goes on serving"
             ),
-            Self::Resized { signal, workers } => write!(f, "{signal}: {} from now on", Count(*workers as usize)),
-            Self::NoMore { signal, workers } => {
-                write!(
-                    f,
-                    "{signal}: it stays at {}, there is no room for more until a restart",
-                    Count(*workers as usize)
-                )
+            Self::Resized { who, workers } => write!(f, "{who}: {} from now on", Count(*workers as usize)),
+            Self::NoMore { who, workers } => {
+                write!(f, "{who}: it stays at {}, there is no room for more until a restart", Count(*workers as usize))
             }
-            Self::NoFewer { signal } => write!(f, "{signal}: the last worker stays"),
-            Self::StopDelayed { signal, delay } => write!(f, "{signal}: serving for {} more", Seconds(*delay)),
+            Self::NoRoom { wanted, workers } => {
+                write!(f, "--workers {wanted}: there is room for {} until a restart", Count(*workers as usize))
+            }
+            Self::NoFewer { who } => write!(f, "{who}: the last worker stays"),
+            Self::StopDelayed { who, delay } => write!(f, "{who}: serving for {} more", Seconds(*delay)),
             Self::Ended { worker, how, during, next } => {
                 let remark = if how.is_killed() && *during != Life::Condemned { " (out of memory?)" } else { "" };
                 let when = if *during == Life::Starting { " while starting" } else { "" };
@@ -242,8 +270,8 @@ impl fmt::Display for Report {
             }
             Self::NoneBooted(Exit::AppCannotLoad) => f.write_str("no worker can load the application, giving up"),
             Self::NoneBooted(_) => f.write_str("no worker could start, giving up"),
-            Self::StopAsked { signal, workers } => {
-                write!(f, "{signal}: stopping {}", Count(*workers))
+            Self::StopAsked { who, workers } => {
+                write!(f, "{who}: stopping {}", Count(*workers))
             }
             Self::Cut { workers, why } => write_cut(f, workers, *why),
             Self::Stopped => f.write_str("stopped"),
@@ -254,7 +282,8 @@ impl fmt::Display for Report {
 fn write_cut(f: &mut fmt::Formatter<'_>, workers: &[Name], why: Impatience) -> fmt::Result {
     match why {
         Impatience::Timeout(limit) => write!(f, "not finished after {}", Seconds(limit))?,
-        Impatience::Signal(signal) => write!(f, "{signal} again")?,
+        Impatience::Asked(who) => write!(f, "{who} again")?,
+        Impatience::AtOnce(who) => write!(f, "{who}: at once")?,
     }
     write!(f, ": killing {}, cutting the requests in flight:", Count(workers.len()))?;
     for (index, worker) in workers.iter().enumerate() {
@@ -288,6 +317,7 @@ impl fmt::Display for Wear {
         const MIB: f64 = 1024.0 * 1024.0;
         match *self {
             Self::Requests => f.write_str("has answered --max-requests"),
+            Self::Asked => f.write_str("is to be replaced, as minicorn ctl has asked"),
             Self::Age(age) => write!(f, "has served for {} s", age.as_secs()),
             Self::Memory { bytes, limit } => {
                 write!(f, "has {:.1} MiB in RAM, of {:.1}", bytes as f64 / MIB, limit as f64 / MIB)
@@ -397,15 +427,19 @@ mod tests {
                 Level::Error,
                 "generation 2 is given up, its first worker did not start: generation 1 goes on serving",
             ),
-            (Report::Resized { signal: Signal::Ttin, workers: 3 }, Level::Info, "SIGTTIN: 3 workers from now on"),
             (
-                Report::NoMore { signal: Signal::Ttin, workers: 15 },
+                Report::Resized { who: Asker::Signal(Signal::Ttin), workers: 3 },
+                Level::Info,
+                "SIGTTIN: 3 workers from now on",
+            ),
+            (
+                Report::NoMore { who: Asker::Signal(Signal::Ttin), workers: 15 },
                 Level::Warn,
                 "SIGTTIN: it stays at 15 workers, there is no room for more until a restart",
             ),
-            (Report::NoFewer { signal: Signal::Ttou }, Level::Info, "SIGTTOU: the last worker stays"),
+            (Report::NoFewer { who: Asker::Signal(Signal::Ttou) }, Level::Info, "SIGTTOU: the last worker stays"),
             (
-                Report::StopDelayed { signal: Signal::Term, delay: seconds(5) },
+                Report::StopDelayed { who: Asker::Signal(Signal::Term), delay: seconds(5) },
                 Level::Info,
                 "SIGTERM: serving for 5 s more",
             ),
@@ -455,7 +489,11 @@ mod tests {
             (ended(KILL, Life::Condemned, Next::Nobody), Level::Info, "worker 2 (pid 72) killed by SIGKILL"),
             (Report::NoneBooted(Exit::AppCannotLoad), Level::Error, "no worker can load the application, giving up"),
             (Report::NoneBooted(Exit::WorkersCannotBoot), Level::Error, "no worker could start, giving up"),
-            (Report::StopAsked { signal: Signal::Term, workers: 1 }, Level::Info, "SIGTERM: stopping 1 worker"),
+            (
+                Report::StopAsked { who: Asker::Signal(Signal::Term), workers: 1 },
+                Level::Info,
+                "SIGTERM: stopping 1 worker",
+            ),
             (
                 Report::Cut { workers: vec![worker(1), worker(2)], why: Impatience::Timeout(seconds(30)) },
                 Level::Warn,
@@ -463,7 +501,7 @@ mod tests {
                  worker 1 (pid 71), worker 2 (pid 72)",
             ),
             (
-                Report::Cut { workers: vec![worker(1)], why: Impatience::Signal(Signal::Int) },
+                Report::Cut { workers: vec![worker(1)], why: Impatience::Asked(Asker::Signal(Signal::Int)) },
                 Level::Warn,
                 "SIGINT again: killing 1 worker, cutting the requests in flight: worker 1 (pid 71)",
             ),

@@ -1,6 +1,7 @@
 //! [`Supervisor`]: the loop of the master. It waits, finds out what has happened, and carries out what [`Children`] decides.
 
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -9,7 +10,9 @@ use log::{debug, error, log};
 use super::children::{Action, Children, Event, Told};
 use super::host::{Host, News, WorkerIdentity};
 use super::plan::Plan;
-use super::report::Report;
+use super::report::{CONTROL, Report};
+use super::tally::Tally;
+use super::view::{LastReload, View, Wish};
 use super::{Outcome, Shared};
 use crate::inboxes::{Inboxes, Sent};
 use crate::orders::{self, Order};
@@ -26,8 +29,14 @@ pub(super) struct Supervisor<'a> {
     children: Children,
     host: &'a mut dyn Host,
     templates: Vec<(Pid, orders::Sender)>,
+    /// How many workers have been asked for.
+    workers_asked_for: u32,
     /// The newest one, also if it was refused.
     last_generation: u32,
+    /// How often the configuration has been read again.
+    reloads: u32,
+    /// The generation that came of it the last time, or why none did.
+    last_reload: Option<Result<u32, String>>,
     /// SIGHUP came before anybody was ready.
     is_reload_due: bool,
     /// When the memory of the workers was looked at.
@@ -36,6 +45,7 @@ pub(super) struct Supervisor<'a> {
     alive_at: Option<Instant>,
     /// What the host has been told of: ready and wanted workers, and whether a reload is under way.
     told: (u32, u32, bool),
+    tally: Tally,
 }
 
 /// The way out of the loop.
@@ -62,9 +72,13 @@ impl<'a> Supervisor<'a> {
             alive_at: host.alive_interval().map(|_| now),
             host,
             templates: Vec::new(),
+            workers_asked_for: 0,
+            reloads: 0,
+            last_reload: None,
             is_reload_due: false,
             measured_at: now,
             told: (0, 0, false),
+            tally: Tally::default(),
         }
     }
 
@@ -72,26 +86,58 @@ impl<'a> Supervisor<'a> {
     pub(super) fn turn(&mut self) -> Flow {
         self.handle(Event::Tick)?;
         self.tell_host();
-        self.wait();
+        let is_visited = self.wait();
         // Slots before signals and the dead: a worker that was ready, however briefly, is to be known as one.
         self.look_at_slots()?;
         for signal in self.signals.drain() {
             self.on_signal(signal)?;
         }
         self.measure()?;
-        self.reap()
+        self.reap()?;
+        if is_visited { self.attend() } else { Flow::Continue(()) }
     }
 
-    fn wait(&self) {
+    /// Returns whether the host has visitors to attend to.
+    fn wait(&self) -> bool {
         let measure_at = (self.children.plan().max_worker_rss > 0).then(|| self.measured_at + MEASURE_INTERVAL);
         let alive_at = self.alive_at.filter(|_| !self.children.is_booting());
-        let deadlines = [self.children.next_deadline(), measure_at, alive_at];
+        let visit_ends_at = self.host.door_deadline();
+        let deadlines = [self.children.next_deadline(), measure_at, alive_at, visit_ends_at];
         let limit = deadlines.into_iter().flatten().min();
         let limit = limit.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if let Err(error) = self.signals.wait(self.scoreboard.doorbell(), limit) {
-            error!("waiting for the workers failed: {error}");
-            thread::sleep(PAUSE_AFTER_FAILED_WAIT);
+        let others = [Some(self.scoreboard.doorbell().as_fd()), self.host.door()];
+        match self.signals.wait_for_either(others, limit) {
+            Ok([_, is_visited]) => is_visited || visit_ends_at.is_some_and(|at| at <= Instant::now()),
+            Err(error) => {
+                error!("waiting for the workers failed: {error}");
+                thread::sleep(PAUSE_AFTER_FAILED_WAIT);
+                false
+            }
         }
+    }
+
+    /// Has the host attend to its visitors, and does what they want.
+    fn attend(&mut self) -> Flow {
+        for wish in self.host.serve(&self.view()) {
+            match wish {
+                Wish::Reload => self.reload(CONTROL)?,
+                Wish::ReopenLogs => self.reopen_logs()?,
+                Wish::Workers(_) => {
+                    self.scoreboard.set_stopping(self.children.is_ending());
+                    self.handle(Event::Wished(wish))?;
+                }
+                Wish::Stop | Wish::StopAtOnce | Wish::Recycle(_) => self.handle(Event::Wished(wish))?,
+            }
+        }
+        Flow::Continue(())
+    }
+
+    fn view(&self) -> View {
+        let last_reload = self.last_reload.as_ref().map(|read| match read {
+            Err(reason) => LastReload::Refused(reason.clone()),
+            Ok(generation) => self.children.outcome(*generation),
+        });
+        View { reloads: self.reloads, last_reload, ..self.children.view(self.tally) }
     }
 
     fn handle(&mut self, event: Event) -> Flow {
@@ -106,7 +152,12 @@ impl<'a> Supervisor<'a> {
 impl Supervisor<'_> {
     fn on_signal(&mut self, signal: Signal) -> Flow {
         match signal {
-            Signal::Int | Signal::Quit | Signal::Term => self.handle(Event::StopAsked(signal)),
+            Signal::Int | Signal::Quit | Signal::Term => {
+                if signal != Signal::Term {
+                    self.scoreboard.set_interrupted();
+                }
+                self.handle(Event::StopAsked(signal))
+            }
             Signal::Hup => self.reload("SIGHUP"),
             Signal::Usr1 => self.reopen_logs(),
             // Not the same as having no workers: after SIGWINCH another attempt may be wanted.
@@ -153,7 +204,10 @@ impl Supervisor<'_> {
             return Flow::Continue(());
         }
         let generation = self.last_generation + 1;
-        match self.host.reload(generation) {
+        let read = self.host.reload(generation);
+        self.reloads += 1;
+        self.last_reload = Some(read.as_ref().map(|_| generation).map_err(String::clone));
+        match read {
             Ok(plan) => {
                 self.last_generation = generation;
                 self.scoreboard.release_boot_report();
@@ -162,8 +216,7 @@ impl Supervisor<'_> {
             }
             Err(reason) => {
                 self.scoreboard.forget_reload_request();
-                let report = Report::NotReloaded { why, reason };
-                log!(report.level(), "{report}");
+                self.report(&Report::NotReloaded { why, reason });
                 Flow::Continue(())
             }
         }
@@ -203,7 +256,11 @@ impl Supervisor<'_> {
                     let reason = io::Error::from_raw_os_error(errno).to_string();
                     self.handle(Event::SpawnFailed { slot, reason })?;
                 }
-                (pid, _) => self.handle(Event::Spawned { slot, pid: Pid::from_raw(pid.cast_signed()) })?,
+                (pid, _) => {
+                    let pid = Pid::from_raw(pid.cast_signed());
+                    self.host.has_spawned(slot, pid);
+                    self.handle(Event::Spawned { slot, pid })?;
+                }
             }
         }
         Flow::Continue(())
@@ -234,6 +291,7 @@ impl Supervisor<'_> {
         }
         for (pid, how) in dead {
             self.templates.retain(|(template, _)| *template != pid);
+            self.host.has_ended(pid);
             self.handle(Event::Ended { pid, how })?;
         }
         Flow::Continue(())
@@ -249,8 +307,16 @@ impl Supervisor<'_> {
         let before = std::mem::replace(&mut self.told, (ready, wanted, is_reloading));
         match (before.2, is_reloading) {
             (false, true) => self.host.announce(News::Reloading),
-            (true, false) => self.host.announce(News::Reloaded),
+            (true, false) => {
+                self.host.announce(News::Reloaded);
+                // The settings may want it now, and did not before.
+                self.alive_at = self.host.alive_interval().map(|_| now);
+            }
             (false, false) | (true, true) => {}
+        }
+        // During a reload the host knows more of the new generation than this.
+        if !is_reloading {
+            self.host.wants_workers(wanted);
         }
         if (before.0, before.1) != (ready, wanted) {
             self.host.announce(News::Serving { ready, wanted });
@@ -275,13 +341,14 @@ impl Supervisor<'_> {
             Action::Kill(pid) => note_failure(pid, process::kill(pid)),
             Action::Vacate { slot } => self.scoreboard.slot(slot).vacate(),
             Action::Adopt { slot } => return self.tell_of_orphans(slot),
-            Action::Report(report) => log!(report.level(), "{report}"),
+            Action::Report(report) => self.report(&report),
             Action::Stranger { pid, how } => {
                 if !self.host.other_ended(pid, how) {
                     debug!("process {pid}, not a worker, {how}");
                 }
             }
             Action::Started => return self.started(),
+            Action::Proven { generation } => self.host.proven(generation),
             Action::Stopping => {
                 self.scoreboard.set_stopping(true);
                 if self.host.stop_listening() {
@@ -299,6 +366,11 @@ impl Supervisor<'_> {
             Action::Exit(exit) => return Flow::Break(Outcome::Ended(exit)),
         }
         Flow::Continue(())
+    }
+
+    fn report(&mut self, report: &Report) {
+        self.tally.note(report);
+        log!(report.level(), "{report}");
     }
 
     fn started(&mut self) -> Flow {
@@ -330,16 +402,18 @@ impl Supervisor<'_> {
     }
 
     fn spawn(&mut self, number: u32, slot: u32, generation: u32, channel: Option<Channel>) -> Flow {
+        let identity = match self.announce_worker(number, slot, generation) {
+            Ok(identity) => identity,
+            Err(reason) => return self.handle(Event::SpawnFailed { slot, reason }),
+        };
         let told = self.scoreboard.slot(slot);
         told.prepare();
         let (sender, receiver) = channel.unzip();
-        let event = match process::fork() {
-            Ok(Fork::Child) => {
-                let identity = WorkerIdentity { slot, number, generation, parent: self.pid };
-                return Flow::Break(Outcome::InChild(identity, receiver));
-            }
+        let event = match self.host.fork() {
+            Ok(Fork::Child) => return Flow::Break(Outcome::InChild(identity, receiver)),
             Ok(Fork::Parent(pid)) => {
                 told.assign(pid);
+                self.host.has_spawned(slot, pid);
                 self.templates.extend(sender.map(|sender| (pid, sender)));
                 Event::Spawned { slot, pid }
             }
@@ -348,8 +422,24 @@ impl Supervisor<'_> {
         self.handle(event)
     }
 
+    /// Tells the host of a worker to come, and nothing of a template.
+    fn announce_worker(&mut self, number: u32, slot: u32, generation: u32) -> Result<WorkerIdentity, String> {
+        let mut identity = WorkerIdentity { slot, number, generation, parent: self.pid, age: 0 };
+        if number > 0 {
+            self.workers_asked_for += 1;
+            identity.age = self.workers_asked_for;
+            self.host.will_spawn(identity)?;
+        }
+        Ok(identity)
+    }
+
     fn order(&mut self, number: u32, slot: u32, template: Pid) -> Flow {
-        let order = Order { slot, number, ticket: self.scoreboard.slot(slot).prepare() };
+        let generation = self.children.generation_of(template);
+        let identity = match self.announce_worker(number, slot, generation) {
+            Ok(identity) => identity,
+            Err(reason) => return self.handle(Event::SpawnFailed { slot, reason }),
+        };
+        let order = Order { slot, number, ticket: self.scoreboard.slot(slot).prepare(), age: identity.age };
         let sender = self.templates.iter_mut().find(|(pid, _)| *pid == template);
         let sent = sender.map_or(Err(io::ErrorKind::NotFound.into()), |(_, sender)| sender.send(order));
         match sent {

@@ -13,6 +13,7 @@ use nix::sys::socket::{
 };
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 /// Takes the socket with this number, which belongs to whoever started the program.
 ///
@@ -25,7 +26,7 @@ pub fn adopt(number: u32) -> Result<Listener, BindError> {
 fn adopt_as(number: u32, origin: Origin) -> Result<Listener, BindError> {
     let adopted = take(number).and_then(|socket| {
         let local = check(&socket)?;
-        Ok(Listener { local, socket, origin })
+        Ok(Listener::new(local, socket, origin)?)
     });
     adopted.map_err(|cause| BindError::new(&BindAddress::Descriptor(number), cause))
 }
@@ -87,8 +88,8 @@ pub(super) const OF_STARTER: &str = "starter";
 
 impl HandedOver {
     /// The text of all these listeners.
-    pub fn render(listeners: &[Listener]) -> String {
-        listeners.iter().map(Listener::hand_over).collect::<Vec<_>>().join(",")
+    pub fn render(listeners: &[Arc<Listener>]) -> String {
+        listeners.iter().map(|listener| listener.hand_over()).collect::<Vec<_>>().join(",")
     }
 
     /// What [`render`](Self::render) wrote; `None` if it has not.

@@ -23,7 +23,7 @@ pub(super) fn bind(host: &str, port: u16, options: &BindOptions) -> Result<Liste
     bind_socket(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     set_backlog(&socket, options.backlog)?;
     let socket = TcpListener::from(socket);
-    Ok(Listener { local: LocalAddress::Tcp(socket.local_addr()?), socket: socket.into(), origin: Origin::Server })
+    Ok(Listener::new(LocalAddress::Tcp(socket.local_addr()?), socket.into(), Origin::Server)?)
 }
 
 /// The first address of a name, IPv4 before IPv6: what gunicorn listens on, and what makes `localhost` 127.0.0.1.

@@ -32,7 +32,7 @@ pub(super) fn bind(path: &Path, options: &BindOptions) -> Result<Listener, Cause
     // user. Nobody can connect before listen(2), so there is no moment with other permissions.
     fs::set_permissions(path, Permissions::from_mode(0o777 & !options.umask))?;
     set_backlog(&socket, options.backlog)?;
-    Ok(Listener { local: LocalAddress::Unix(whole), socket, origin: Origin::ServerWithFile(file) })
+    Ok(Listener::new(LocalAddress::Unix(whole), socket, Origin::ServerWithFile(file))?)
 }
 
 pub(super) fn bind_abstract(name: &str, options: &BindOptions) -> Result<Listener, Cause> {
@@ -41,7 +41,7 @@ pub(super) fn bind_abstract(name: &str, options: &BindOptions) -> Result<Listene
     let socket = stream_socket()?;
     bind_socket(socket.as_raw_fd(), &address)?;
     set_backlog(&socket, options.backlog)?;
-    Ok(Listener { local: LocalAddress::Abstract(name.to_owned()), socket, origin: Origin::Server })
+    Ok(Listener::new(LocalAddress::Abstract(name.to_owned()), socket, Origin::Server)?)
 }
 
 /// Removes a socket file, if it is still the one that is meant.

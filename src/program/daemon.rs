@@ -1,6 +1,7 @@
 //! `--daemon`: the command that was started waits in front until the server in the background serves or has failed, and
 //! ends as that says.
 
+use super::forking;
 use crate::exit::Exit;
 use crate::sys::daemon::{self, Side};
 use crate::sys::output;
@@ -16,7 +17,7 @@ pub(super) struct Report(PipeWriter);
 /// The system refuses another process.
 pub(super) fn detach() -> io::Result<Result<Report, Exit>> {
     let (reader, writer) = io::pipe()?;
-    match daemon::leave_terminal()? {
+    match daemon::leave_terminal(forking::fork)? {
         Side::Front => {
             drop(writer);
             Ok(Err(wait(reader)))

@@ -32,10 +32,13 @@ impl Folder {
         read: impl FnOnce() -> Result<T, String>,
     ) -> Result<T, String> {
         let before = std::env::current_dir();
-        // Else nothing is found from here, and it may be a release that was removed long ago.
-        let entered = match chdir {
-            Some(chdir) if chdir.is_absolute() => Ok(()),
-            _ => std::env::set_current_dir(&self.0).map_err(|error| format!("{}: {error}", self.0.display())),
+        // The configuration file is looked for there. It may be a release that was removed long ago; with an absolute
+        // --chdir that need not matter, else nothing is found from here.
+        let entered = match (std::env::set_current_dir(&self.0), chdir) {
+            (Err(error), chdir) if !chdir.is_some_and(Path::is_absolute) => {
+                Err(format!("{}: {error}", self.0.display()))
+            }
+            _ => Ok(()),
         };
         let result = entered.and_then(|()| read());
         if let (Err(_), Ok(before)) = (&result, &before) {

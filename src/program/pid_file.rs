@@ -1,5 +1,6 @@
 //! [`PidFile`]: the number of the master, for those who signal it.
 
+use crate::sys::file;
 use crate::sys::process::{self, Pid};
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -66,6 +67,11 @@ impl PidFile {
         }
         written.persist(&absolute).map_err(|error| failed(error.error))?;
         Ok(Self { path: absolute, owner })
+    }
+
+    /// Whether this is the file of that name.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        file::is_same(&self.path, path)
     }
 
     /// Moves to another file, for a master that takes the place of an older one. That one is `gone`, and if it was killed,

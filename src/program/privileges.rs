@@ -1,5 +1,6 @@
 //! [`Privileges`]: whom the workers run as. The master stays who it is: it binds, opens logs and signals.
 
+use super::forking;
 use super::start_error::StartError;
 use crate::log::Owner;
 use crate::settings::Settings;
@@ -26,9 +27,8 @@ impl Privileges {
     }
 
     /// Sets the umask of the master: what `--umask` takes away is taken from the files of the server, too, and what the
-    /// operator's own umask takes away as well.
-    pub(super) fn set_umask_of_master(&self) {
-        let inherited = daemon::set_umask(0o777);
+    /// operator's own umask takes away as well, which is the `inherited` one.
+    pub(super) fn set_umask_of_master(&self, inherited: u32) {
         daemon::set_umask(inherited | self.umask);
     }
 
@@ -57,7 +57,8 @@ impl Privileges {
         }
         let parent = process::own_pid();
         let look = || self.take_on(parent).and_then(|()| look()).map_err(|error| error.to_string());
-        process::in_a_child(look)?.map_err(io::Error::other)
+        let told = process::told_by_a_child(forking::fork, || look().map(|()| String::new()), None)?;
+        told.map(drop).map_err(io::Error::other)
     }
 
     /// Makes the calling process, which `parent` has forked, what a worker is to be. Once it is, nothing happens.
@@ -72,6 +73,13 @@ impl Privileges {
             _ => Ok(()),
         }
     }
+}
+
+/// The umask that this process was started with.
+pub(super) fn inherited_umask() -> u32 {
+    let inherited = daemon::set_umask(0o777);
+    daemon::set_umask(inherited);
+    inherited
 }
 
 /// `None` if there is nothing to change.

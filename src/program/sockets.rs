@@ -6,11 +6,12 @@
 //! | `LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES` | systemd, sd_listen_fds(3) | for whom, how many from 3 on, their names |
 
 use super::start_error::StartError;
-use crate::net::{self, BindError, BindOptions, HandedOver, Listener};
-use crate::settings::Settings;
+use crate::net::{self, HandedOver, Listener};
 use crate::sys::environment;
 use crate::sys::process::{self, Pid};
-use std::env;
+use crate::wsgi::interpreter;
+use pyo3::Python;
+use std::{env, io};
 
 /// The listeners, as [`HandedOver`] writes them.
 pub(super) const HANDED_OVER: &str = "MINICORN_FD";
@@ -40,7 +41,7 @@ impl Source {
     pub(super) fn claim() -> Result<Self, StartError> {
         let source = Self::read(&|name| env::var(name).ok(), process::own_pid())?;
         for name in VARIABLES.into_iter().filter(|name| env::var_os(name).is_some()) {
-            environment::remove(name)
+            remove_variable(name)
                 .map_err(|error| StartError::failed(format!("{name} cannot be kept from the application: {error}")))?;
         }
         Ok(source)
@@ -66,10 +67,10 @@ impl Source {
         }
     }
 
-    /// The listeners. The sockets that were handed over are taken with it, so a second call finds none.
-    pub(super) fn listen(&self, settings: &Settings) -> Result<Vec<Listener>, StartError> {
+    /// The sockets that were handed over, and are taken with it: a second call finds none.
+    pub(super) fn listen(&self) -> Result<Vec<Listener>, StartError> {
         let listeners = match self {
-            Self::Settings => bind(settings),
+            Self::Settings => Ok(Vec::new()),
             Self::Systemd { count, .. } => {
                 let end = FIRST_OF_SYSTEMD.saturating_add(*count);
                 (FIRST_OF_SYSTEMD..end).map(net::adopt).collect()
@@ -97,13 +98,12 @@ impl Source {
     }
 }
 
-fn bind(settings: &Settings) -> Result<Vec<Listener>, BindError> {
-    let options = BindOptions::from(settings);
-    let mut listeners = Vec::new();
-    for address in &settings.bind {
-        listeners.extend(net::bind(address, &options)?);
+/// Python has a copy of them all, if it runs.
+fn remove_variable(name: &str) -> io::Result<()> {
+    if interpreter::is_running() {
+        return Python::attach(|py| interpreter::set_variable(py, name, None)).map_err(io::Error::other);
     }
-    Ok(listeners)
+    environment::remove(name)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! What makes the sockets go from one to the other is in [`sockets`](super::sockets).
 
 use super::folder::Folder;
-use super::sockets;
+use super::{Caller, forking, sockets};
 use crate::exit::Exit;
 use crate::net::{HandedOver, Listener};
 use crate::settings::Settings;
@@ -22,6 +22,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 /// How this process was started, to do it again: read before anything is changed.
 #[derive(Debug)]
@@ -36,11 +37,15 @@ impl Beginning {
     /// Of this process.
     ///
     /// # Errors
-    /// There is no `/proc`.
-    pub(super) fn read(settings: &Settings, folder: &Folder) -> io::Result<Self> {
+    /// There is no `/proc`, or the caller does not know.
+    pub(super) fn read(settings: &Settings, caller: Option<&Caller>, folder: &Folder) -> io::Result<Self> {
+        let (program, arguments) = match caller {
+            None => (program_file(folder.path())?, settings.arguments.clone()),
+            Some(caller) => (program_of(caller)?, caller.command.clone()),
+        };
         Ok(Self {
-            program: program_file(folder.path())?,
-            arguments: settings.arguments.clone(),
+            program,
+            arguments,
             folder: folder.path().to_owned(),
             environment: std::env::vars_os()
                 .filter(|(name, _)| !sockets::VARIABLES.iter().any(|own| name == own))
@@ -49,12 +54,13 @@ impl Beginning {
     }
 
     /// Returns the process in which it is done.
-    fn start_again(&self, listeners: &[Listener]) -> io::Result<Pid> {
+    fn start_again(&self, listeners: &[Arc<Listener>], before: impl FnOnce()) -> io::Result<Pid> {
         let old = process::own_pid();
-        match process::fork()? {
+        match forking::fork()? {
             Fork::Parent(new) => Ok(new),
             Fork::Child => {
-                let kept: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+                before();
+                let kept: Vec<_> = listeners.iter().map(|listener| listener.as_fd()).collect();
                 let error = exec::replace(&mut self.command(listeners, old), &kept);
                 let Self { program, folder, .. } = self;
                 ::log::error!("upgrade: {} cannot be run in {}: {error}", program.display(), folder.display());
@@ -64,7 +70,7 @@ impl Beginning {
     }
 
     /// The command to become a new master that replaces the process `old`. Runs in its child.
-    fn command(&self, listeners: &[Listener], old: Pid) -> Command {
+    fn command(&self, listeners: &[Arc<Listener>], old: Pid) -> Command {
         let mut command = Command::new(&self.program);
         if let Some((name, rest)) = self.arguments.split_first() {
             command.arg0(name).args(rest);
@@ -93,6 +99,12 @@ fn program_file(folder: &Path) -> io::Result<PathBuf> {
     }
 }
 
+/// Python, by the name that leads to its environment.
+fn program_of(caller: &Caller) -> io::Result<PathBuf> {
+    let python = caller.command.first().filter(|python| !python.is_empty());
+    python.map(PathBuf::from).ok_or_else(|| io::Error::other("sys.executable is empty"))
+}
+
 /// The masters that share the listeners of this one.
 #[derive(Debug)]
 pub(super) struct Upgrade {
@@ -115,11 +127,11 @@ impl Upgrade {
         Self { beginning, old, new: None }
     }
 
-    /// Starts the new master, unless there are two already.
-    pub(super) fn start(&mut self, listeners: &[Listener]) {
+    /// Starts the new master, unless there are two already. `before` is called in its process before it is one.
+    pub(super) fn start(&mut self, listeners: &[Arc<Listener>], before: impl FnOnce()) {
         match self.check() {
             Err(reason) => ::log::warn!("SIGUSR2 ignored: {reason}"),
-            Ok(beginning) => match beginning.start_again(listeners) {
+            Ok(beginning) => match beginning.start_again(listeners, before) {
                 Ok(pid) => {
                     ::log::info!("upgrade: a new master, pid {pid}, starts from {}", beginning.program.display());
                     self.new = Some(pid);

@@ -11,9 +11,9 @@ use super::templates::{Generation, Unwanted};
 use super::{Action, Children, Stage};
 use crate::master::child::Child;
 use crate::master::plan::{Plan, TEMPLATES};
-use crate::master::report::{Next, Report, Wear};
+use crate::master::report::{Asker, Next, Report, Wear};
+use crate::master::view::LastReload;
 use crate::sys::process::Pid;
-use crate::sys::signal::Signal;
 
 /// A worker that is being replaced.
 #[derive(Debug)]
@@ -51,37 +51,53 @@ impl Children {
         self.renewal.take_if(|renewal| !renewal.is_under_way());
         let mut actions = vec![Action::Report(Report::Reloading { generation, why })];
         self.resize(plan.workers, now, &mut actions);
+        if self.wanted() < plan.workers {
+            actions.push(Action::Report(Report::NoRoom { wanted: plan.workers, workers: self.wanted() }));
+        }
         actions
     }
 
-    pub(super) fn more(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
+    pub(super) fn more(&mut self, who: Asker, now: Instant) -> Vec<Action> {
         let wanted = self.wanted() + 1;
         if self.is_stopping() {
             return Vec::new();
         }
         if wanted > self.room() {
-            return vec![Action::Report(Report::NoMore { signal, workers: self.wanted() })];
+            return vec![Action::Report(Report::NoMore { who, workers: self.wanted() })];
         }
-        self.change(signal, wanted, now)
+        self.change(who, wanted, now)
     }
 
-    pub(super) fn fewer(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
+    pub(super) fn fewer(&mut self, who: Asker, now: Instant) -> Vec<Action> {
         match self.wanted() {
-            0 | 1 => vec![Action::Report(Report::NoFewer { signal })],
-            wanted => self.change(signal, wanted - 1, now),
+            0 | 1 => vec![Action::Report(Report::NoFewer { who })],
+            wanted => self.change(who, wanted - 1, now),
         }
     }
 
     /// No worker until the next reload, or [`more`](Self::more).
-    pub(super) fn none(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
-        self.change(signal, 0, now)
+    pub(super) fn none(&mut self, who: Asker, now: Instant) -> Vec<Action> {
+        self.change(who, 0, now)
     }
 
-    fn change(&mut self, signal: Signal, wanted: u32, now: Instant) -> Vec<Action> {
+    /// So many, at least one, and no more than there is room for.
+    pub(super) fn exactly(&mut self, who: Asker, wanted: u32, now: Instant) -> Vec<Action> {
+        self.change(who, wanted.clamp(1, self.room()), now)
+    }
+
+    /// The operator wants another worker in the place of this one.
+    pub(super) fn recycle(&mut self, pid: Pid) -> Vec<Action> {
+        if let Some(child) = self.child_mut(pid) {
+            child.wear.get_or_insert(Wear::Asked);
+        }
+        Vec::new()
+    }
+
+    fn change(&mut self, who: Asker, wanted: u32, now: Instant) -> Vec<Action> {
         if self.is_stopping() || wanted == self.wanted() {
             return Vec::new();
         }
-        let mut actions = vec![Action::Report(Report::Resized { signal, workers: wanted })];
+        let mut actions = vec![Action::Report(Report::Resized { who, workers: wanted })];
         if wanted > 0 {
             self.plan.workers = wanted;
             let current = self.current;
@@ -108,7 +124,7 @@ impl Children {
     }
 
     /// How many workers there may be: a slot has to be left for replacements, and those of the templates.
-    fn room(&self) -> u32 {
+    pub(super) fn room(&self) -> u32 {
         let has_templates = self.generations.iter().any(|own| own.template.is_some());
         let templates = if has_templates { TEMPLATES } else { 0 };
         self.slots.saturating_sub(1 + templates)
@@ -147,9 +163,21 @@ impl Children {
 
 /// One worker after the other.
 impl Children {
-    /// Whether a newer generation is to take over and has not everywhere.
+    /// Whether a newer generation is to take over and has not everywhere. Where no worker is wanted, there is nothing to
+    /// take over.
     pub(in crate::master) fn is_reloading(&self) -> bool {
-        self.stage == Stage::Serving && self.reported < self.current
+        self.stage == Stage::Serving && self.reported < self.current && !self.seats.is_empty()
+    }
+
+    /// What has become of a generation that has been tried.
+    pub(in crate::master) fn outcome(&self, generation: u32) -> LastReload {
+        if generation > self.current {
+            LastReload::GivenUp { generation }
+        } else if generation == self.current && self.is_reloading() {
+            LastReload::UnderWay { generation }
+        } else {
+            LastReload::Serves { generation }
+        }
     }
 
     pub(in crate::master) fn current(&self) -> u32 {

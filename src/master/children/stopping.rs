@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::watch::cut;
 use super::{Action, Children, Stage};
 use crate::master::child::Phase;
-use crate::master::report::{Impatience, Report};
+use crate::master::report::{Asker, Impatience, Report};
 use crate::sys::signal::Signal;
 
 /// SIGTERM has come, and the server goes on serving for a while.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delay {
-    signal: Signal,
+    who: Asker,
     since: Instant,
     until: Instant,
 }
@@ -30,7 +30,7 @@ impl Children {
         self.is_stopping() || self.delay.is_some()
     }
 
-    pub(super) fn stop_asked(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
+    pub(super) fn stop_asked(&mut self, who: Asker, now: Instant) -> Vec<Action> {
         let since = match (self.stage, self.delay) {
             (Stage::Stopping { since }, _) | (_, Some(Delay { since, .. })) => Some(since),
             (_, None) => None,
@@ -39,15 +39,24 @@ impl Children {
             return Vec::new();
         }
         if self.is_stopping() {
-            return self.kill_all(signal);
+            return self.kill_all(Impatience::Asked(who));
         }
         let delay = self.plan.shutdown_delay;
-        let is_delayed = signal == Signal::Term && self.stage == Stage::Serving && !delay.is_zero();
+        let is_delayed = matches!(who, Asker::Signal(Signal::Term) | Asker::Control)
+            && self.stage == Stage::Serving
+            && !delay.is_zero();
         if is_delayed && self.delay.is_none() {
-            self.delay = Some(Delay { signal, since: now, until: now + delay });
-            return vec![Action::Report(Report::StopDelayed { signal, delay })];
+            self.delay = Some(Delay { who, since: now, until: now + delay });
+            return vec![Action::Report(Report::StopDelayed { who, delay })];
         }
-        self.stop(signal, now)
+        self.stop(who, now)
+    }
+
+    /// The operator does not want to wait for anything.
+    pub(super) fn stop_at_once(&mut self, who: Asker, now: Instant) -> Vec<Action> {
+        let mut actions = if self.is_stopping() { Vec::new() } else { self.stop(who, now) };
+        actions.extend(self.kill_all(Impatience::AtOnce(who)));
+        actions
     }
 
     pub(super) fn stop_due(&self) -> Option<Instant> {
@@ -55,19 +64,19 @@ impl Children {
     }
 
     pub(super) fn stop_when_due(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Some(Delay { signal, until, .. }) = self.delay
+        if let Some(Delay { who, until, .. }) = self.delay
             && until <= now
             && !self.is_stopping()
         {
-            actions.extend(self.stop(signal, now));
+            actions.extend(self.stop(who, now));
         }
     }
 
-    fn stop(&mut self, signal: Signal, now: Instant) -> Vec<Action> {
+    fn stop(&mut self, who: Asker, now: Instant) -> Vec<Action> {
         self.stage = Stage::Stopping { since: now };
         self.renewal.take_if(|renewal| !renewal.is_under_way());
         let workers = self.living.iter().filter(|child| !child.is_template()).count();
-        let mut actions = vec![Action::Report(Report::StopAsked { signal, workers }), Action::Stopping];
+        let mut actions = vec![Action::Report(Report::StopAsked { who, workers }), Action::Stopping];
         let graceful_timeout = self.plan.graceful_timeout;
         for child in self.living.iter_mut().filter(|child| !child.is_template()) {
             if child.dismiss(now, graceful_timeout) {
@@ -77,12 +86,12 @@ impl Children {
         actions
     }
 
-    fn kill_all(&mut self, signal: Signal) -> Vec<Action> {
+    fn kill_all(&mut self, why: Impatience) -> Vec<Action> {
         let mut killed = Vec::new();
         for child in self.living.iter_mut().filter(|child| !child.is_template() && child.phase != Phase::Killed) {
             child.phase = Phase::Killed;
             killed.push(child.name);
         }
-        cut(killed, Impatience::Signal(signal))
+        cut(killed, why)
     }
 }

@@ -135,6 +135,8 @@ fn brief(action: &Action) -> Option<String> {
         Action::Vacate { slot } => format!("vacate {slot}"),
         Action::Adopt { slot } => format!("adopt in {slot}"),
         Action::Report(report) if report.level() == log::Level::Debug => return None,
+        // Has a story of its own in `renewal`.
+        Action::Proven { .. } => return None,
         Action::Report(report) => report.to_string(),
         Action::Stranger { pid, how } => format!("{pid} {how}"),
         Action::Started => "started".into(),

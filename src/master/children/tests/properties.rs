@@ -168,7 +168,11 @@ impl World {
                     self.reload(plan);
                 }
             }
-            Action::Report(_) | Action::Stranger { .. } | Action::Stopping | Action::Retire { .. } => {}
+            Action::Report(_)
+            | Action::Stranger { .. }
+            | Action::Stopping
+            | Action::Proven { .. }
+            | Action::Retire { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Stories of workers that are replaced while they serve.
 
 use super::*;
+use crate::master::view::Wish;
 
 /// A server of two workers that was asked to reload at 10 s.
 fn reloading() -> Story {
@@ -22,6 +23,60 @@ fn a_reload_replaces_one_worker_after_the_other_when_its_successor_is_ready() {
     assert_eq!(story.says(10_700, 3, State::Ready, 0), ["term 102", "reloaded: generation 2 serves with 2 workers"]);
     assert_eq!(story.ends(10_800, 102, OK), ["vacate 1", "adopt in 2", "retire 1"]);
     assert!(!story.children.is_reloading());
+}
+
+/// Addresses that are given up are closed to newcomers while a worker is there that accepts who has come.
+#[test]
+fn a_generation_is_proven_before_anybody_leaves_for_it() {
+    let mut story = reloading();
+    let seen = Event::Seen { slot: 2, told: told(State::Ready, 0) };
+    let actions = story.children.handle(seen.clone(), story.began + Duration::from_secs(11));
+    let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
+    let proven = place(&Action::Proven { generation: 2 }).expect("it is proven");
+    let leaves = place(&Action::Terminate(Pid::from_raw(101))).expect("the old one is told to leave");
+    assert!(proven < leaves, "{actions:?}");
+    let again = story.children.handle(seen, story.began + Duration::from_secs(12));
+    assert!(!again.iter().any(|action| matches!(action, Action::Proven { .. })), "{again:?}");
+}
+
+/// Whoever watches the server would wait for it until the next reload.
+#[test]
+fn a_reload_ends_when_no_worker_is_wanted() {
+    let mut story = reloading();
+    assert!(story.children.is_reloading());
+    story.at(10_400, Event::None(Signal::Winch));
+    assert!(!story.children.is_reloading());
+}
+
+#[test]
+fn a_worker_that_the_operator_wants_replaced_serves_until_its_successor_does() {
+    let mut story = Story::serving(PLAN);
+    assert_eq!(
+        story.at(1000, Event::Wished(Wish::Recycle(Pid::from_raw(102)))),
+        ["worker 2 (pid 102) is to be replaced, as minicorn ctl has asked: starting its successor", "spawn 2 in 2"]
+    );
+    assert_eq!(story.says(1500, 2, State::Ready, 0), ["term 102"]);
+    assert_eq!(story.ends(1600, 102, OK), ["vacate 1", "adopt in 0"]);
+}
+
+#[test]
+fn the_operator_says_how_many_workers() {
+    let mut story = Story::serving(PLAN);
+    assert_eq!(
+        story.at(1000, Event::Wished(Wish::Workers(3)))[..2],
+        ["minicorn ctl: 3 workers from now on", "spawn 3 in 2"]
+    );
+    assert_eq!(story.at(1100, Event::Wished(Wish::Workers(1)))[0], "minicorn ctl: 1 worker from now on");
+    assert_eq!(story.at(1200, Event::Wished(Wish::Workers(1))), NOTHING);
+}
+
+#[test]
+fn the_operator_waits_for_nobody() {
+    let mut story = Story::serving(PLAN);
+    let told = story.at(1000, Event::Wished(Wish::StopAtOnce));
+    assert_eq!(told[..2], ["minicorn ctl: stopping 2 workers", "stopping"]);
+    assert_eq!(told[told.len() - 2..], ["kill 101", "kill 102"]);
+    assert!(told.iter().any(|action| action.starts_with("minicorn ctl: at once: killing 2 workers")), "{told:?}");
 }
 
 #[test]

@@ -256,6 +256,7 @@ fn a_slot_is_left_for_a_reload_beside_the_templates() {
         story.at(1100, Event::More(Signal::Ttin)),
         ["SIGTTIN: it stays at 3 workers, there is no room for more until a restart"]
     );
-    assert_eq!(story.reload(2000, Plan { workers: 4, ..PRELOAD })[1..], ["template 2 in 4"]);
+    let told = story.reload(2000, Plan { workers: 4, ..PRELOAD });
+    assert_eq!(told[1..], ["--workers 4: there is room for 3 workers until a restart", "template 2 in 4"]);
     assert_eq!(story.says(2500, 4, State::Template, 0), ["order 1 in 5 from 105"]);
 }
