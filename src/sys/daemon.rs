@@ -2,11 +2,11 @@
 //!
 //! What is told to the process that stays behind, and when, is decided in `program`.
 
-use super::process;
+use super::process::{self, Fork};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
-use nix::unistd::{self, ForkResult};
+use nix::unistd;
 use std::io;
 
 /// On which side of it the caller finds itself.
@@ -21,32 +21,24 @@ pub enum Side {
 /// Forks twice. The process in the background has no terminal and, as it leads no session, never gets one. Its standard
 /// streams stay, and so does its directory.
 ///
-/// For a process that has no signal handlers of its own yet: signals are not held back.
+/// `fork` is [`process::fork`], or what makes Python ready for it besides. In the background every signal is blocked
+/// until the master catches its own.
 ///
 /// # Errors
 /// There is more than one thread, or the system refuses another process. Told on the side on which it happens, which may
 /// be a process in between; it is to end as on an error of any other kind.
-pub fn leave_terminal() -> io::Result<Side> {
-    if let Some(middle) = fork()? {
+pub fn leave_terminal(fork: impl Fn() -> io::Result<Fork>) -> io::Result<Side> {
+    // Python would let a process with threads be forked, and those that the caller relies on would stay in front.
+    process::check_single_thread()?;
+    if let Fork::Parent(middle) = fork()? {
         // It ends as soon as it has forked.
         while waitpid(middle, None) == Err(Errno::EINTR) {}
         return Ok(Side::Front);
     }
     unistd::setsid()?;
     match fork()? {
-        Some(_) => process::exit_now(0),
-        None => Ok(Side::Back),
-    }
-}
-
-/// In the parent, the child.
-fn fork() -> io::Result<Option<process::Pid>> {
-    process::check_single_thread()?;
-    // SAFETY: this is the only thread, counted above, and nobody else can start one. So no lock is held by a thread that
-    // the child lacks, and the child may go on as any program does.
-    match unsafe { unistd::fork() }? {
-        ForkResult::Child => Ok(None),
-        ForkResult::Parent { child } => Ok(Some(child)),
+        Fork::Parent(_) => process::exit_now(0),
+        Fork::Child => Ok(Side::Back),
     }
 }
 

@@ -5,6 +5,8 @@
 //! and why, is written elsewhere.
 #![allow(unsafe_code)]
 
+pub mod asked;
+pub mod backlog;
 pub mod clock;
 pub mod cpus;
 pub mod daemon;
@@ -18,8 +20,11 @@ pub mod memory;
 pub mod output;
 pub mod poll;
 pub mod process;
+pub mod random;
+pub mod sender;
 pub mod shared;
 pub mod signal;
 pub mod socket;
+pub mod terminal;
 pub mod title;
 pub mod user;

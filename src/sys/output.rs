@@ -2,7 +2,7 @@
 //! reading cannot stop the writer, and waited for with a limit.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -66,14 +66,37 @@ pub fn leave_standard_input() -> io::Result<()> {
     Ok(unistd::dup2_stdin(open_null()?)?)
 }
 
-/// Lets go of what standard output and standard error refer to: what is written there goes nowhere.
+/// Lets go of what standard output and standard error refer to: what is written there goes nowhere. With
+/// `only_terminals`, what is no terminal stays.
 ///
 /// # Errors
 /// As for [`open_null`].
-pub fn leave_standard_output() -> io::Result<()> {
+pub fn leave_standard_output(only_terminals: bool) -> io::Result<()> {
     let null = open_null()?;
-    unistd::dup2_stdout(&null)?;
-    Ok(unistd::dup2_stderr(&null)?)
+    if !only_terminals || io::stdout().is_terminal() {
+        unistd::dup2_stdout(&null)?;
+    }
+    if !only_terminals || io::stderr().is_terminal() {
+        unistd::dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+/// Makes standard output and standard error refer to what `file` refers to.
+///
+/// # Errors
+/// None on Linux.
+pub fn replace_standard_output(file: &File) -> io::Result<()> {
+    unistd::dup2_stdout(file)?;
+    Ok(unistd::dup2_stderr(file)?)
+}
+
+/// Makes standard output refer to what standard error refers to.
+///
+/// # Errors
+/// None on Linux.
+pub fn join_standard_output() -> io::Result<()> {
+    Ok(unistd::dup2_stdout(io::stderr())?)
 }
 
 /// Opens what `fd` refers to once more, non-blocking.

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// What to be told about a descriptor. Errors and hang-ups are always told.
@@ -115,6 +115,13 @@ impl Poll {
             Err(Errno::EINTR) => Ok(Waited::Interrupted),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Readable when there are events.
+impl AsFd for Poll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
     }
 }
 

@@ -5,13 +5,17 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill as send};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::time::TimeSpec;
+use nix::sys::wait::waitpid;
 use nix::unistd::{self, ForkResult};
 
 use super::signal;
@@ -36,9 +40,19 @@ pub enum Fork {
 /// When there are more threads, when they cannot be counted, or when the system refuses another process.
 pub fn fork() -> io::Result<Fork> {
     check_single_thread()?;
+    fork_with_threads()
+}
+
+/// Forks a process that may have threads of an application. They do not exist in the child, as after `os.fork()`.
+///
+/// # Errors
+///
+/// When the system refuses another process.
+pub fn fork_with_threads() -> io::Result<Fork> {
     let mask = signal::block_all()?;
-    // SAFETY: this is the only thread, counted above, and nobody else can start one. So no lock of the allocator or of
-    // the standard library is held by a thread that the child lacks, and the child may go on as any program does.
+    // SAFETY: if there are other threads, they run no code of ours: they belong to the application. glibc takes the locks
+    // of its allocator, its streams and its loader over into the child, and what libraries want done at a fork they have
+    // registered. A lock of another kind that a thread held stays locked: who needs it waits, which is safe.
     let fork = unsafe { unistd::fork() };
     match fork {
         Ok(ForkResult::Child) => Ok(Fork::Child),
@@ -255,41 +269,108 @@ pub fn exists(pid: Pid) -> bool {
     pid.as_raw() > 0 && matches!(send(pid, None), Ok(()) | Err(Errno::EPERM))
 }
 
-/// What `look` finds in a process of its own, which may change itself as it likes.
+/// The text that `look` finds in a process of its own, which `fork` makes. That one takes signals as any program does,
+/// so that ctrl-C ends it, and ends with the caller. Not longer than `limit`, nor once the caller was asked to stop.
 ///
 /// # Errors
-/// Those of `look`, as text; and those of [`fork`].
-pub fn in_a_child(look: impl FnOnce() -> Result<(), String>) -> io::Result<Result<(), String>> {
+/// Those of `look`, as text; those of `fork`; how the process ended if it has told nothing; and that it took too long.
+pub fn told_by_a_child(
+    fork: impl FnOnce() -> io::Result<Fork>,
+    look: impl FnOnce() -> Result<String, String>,
+    limit: Option<Duration>,
+) -> io::Result<Result<String, String>> {
     let (mut reader, mut writer) = io::pipe()?;
+    let parent = own_pid();
     match fork()? {
         Fork::Child => {
+            if signal::take_as_a_program().and_then(|()| die_with_parent(parent)).is_err() {
+                exit_now(1);
+            }
             let found = panic::catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| Err("it panicked".to_owned()));
-            let told = found.err().map_or(Ok(()), |error| writer.write_all(error.as_bytes()));
+            let (mark, text) = match found {
+                Ok(text) => (FOUND, text),
+                Err(error) => (NOT_FOUND, error),
+            };
+            let told = writer.write_all(&[mark]).and_then(|()| writer.write_all(text.as_bytes()));
             exit_now(u8::from(told.is_err()));
         }
         Fork::Parent(child) => {
             drop(writer);
-            let mut error = String::new();
-            let read = reader.read_to_string(&mut error);
-            let has_ended_well = wait_for(child)?;
-            read?;
-            match error.is_empty() {
-                true if has_ended_well => Ok(Ok(())),
-                true => Err(io::Error::other("the process that was to try it ended without a word")),
-                false => Ok(Err(error)),
+            let heard = listen_to(child, &mut reader, limit.map(|limit| Instant::now() + limit));
+            let (told, how) = heard.inspect_err(|_| {
+                // Not waited for: in the hands of a file system it may not end even so. Who reaps children finds it.
+                _ = kill(child);
+            })?;
+            let mut told = String::from_utf8(told).map_err(io::Error::other)?;
+            match told.as_bytes().first() {
+                Some(&mark) if how == HowEnded::Exited(0) => {
+                    let text = told.split_off(1);
+                    Ok(if mark == FOUND { Ok(text) } else { Err(text) })
+                }
+                _ => Err(io::Error::other(format!("the process that was to try it {how}"))),
             }
         }
     }
 }
 
-/// Waits for the end of a child, and returns whether its status is 0.
-fn wait_for(child: Pid) -> io::Result<bool> {
+/// How a child begins what it tells.
+const FOUND: u8 = b'+';
+const NOT_FOUND: u8 = b'-';
+
+/// How often it is looked after a child that tells nothing.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// All that a child tells until its end, and how that was. What it has forked may have the pipe for longer.
+fn listen_to(child: Pid, reader: &mut io::PipeReader, until: Option<Instant>) -> io::Result<(Vec<u8>, HowEnded)> {
+    let mut told = Vec::new();
+    let mut how = None;
     loop {
-        match waitpid(child, None) {
-            Ok(status) => return Ok(status == WaitStatus::Exited(child, 0)),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+        if is_readable(reader, if how.is_some() { Duration::ZERO } else { LISTEN_INTERVAL })? {
+            let mut room = [0; 4096];
+            match reader.read(&mut room) {
+                Ok(0) => {}
+                Ok(count) => {
+                    told.extend_from_slice(&room[..count]);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            if how.is_none() {
+                // It has closed the pipe, which is the last that it does.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
+        match how {
+            Some(how) => return Ok((told, how)),
+            None => how = end_of(child)?,
+        }
+        if how.is_none() && signal::is_stop_caught() {
+            return Err(io::Error::other("the server was asked to stop"));
+        }
+        if how.is_none() && until.is_some_and(|until| until <= Instant::now()) {
+            return Err(io::Error::other("it takes too long"));
+        }
+    }
+}
+
+fn is_readable(reader: &io::PipeReader, limit: Duration) -> io::Result<bool> {
+    let mut awaited = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    match ppoll(&mut awaited, Some(TimeSpec::from_duration(limit)), None) {
+        Ok(count) => Ok(count > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// How a child has ended; `None`: it has not.
+fn end_of(child: Pid) -> io::Result<Option<HowEnded>> {
+    let mut status = 0;
+    // SAFETY: `status` is a live i32 that the call may write. See `reap_one` for why it is not nix's.
+    match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut status, libc::WNOHANG) }) {
+        Ok(0) | Err(Errno::EINTR) => Ok(None),
+        Ok(_) => Ok(Some(HowEnded::from_wait_status(status))),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -440,6 +521,35 @@ mod tests {
         }
         thread.thread().unpark();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_child_that_tells_nothing_is_not_waited_for() {
+        let since = Instant::now();
+        let forever = || -> Result<String, String> {
+            loop {
+                thread::sleep(Duration::from_secs(1));
+            }
+        };
+        let error = told_by_a_child(fork_with_threads, forever, Some(Duration::from_millis(100))).unwrap_err();
+        assert_eq!(error.to_string(), "it takes too long");
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
+
+    /// Somebody whom it has forked has its end of the pipe, and goes on.
+    #[test]
+    fn what_a_child_has_told_is_known_when_it_ends() {
+        let since = Instant::now();
+        let told = "all ".repeat(20_000);
+        let look = || match fork_with_threads() {
+            Ok(Fork::Child) => {
+                thread::sleep(Duration::from_secs(6));
+                exit_now(0)
+            }
+            _ => Ok(told.clone()),
+        };
+        assert_eq!(told_by_a_child(fork_with_threads, look, None).unwrap().unwrap(), told);
+        assert!(since.elapsed() < Duration::from_secs(4));
     }
 
     #[test]

@@ -9,7 +9,8 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -89,6 +90,7 @@ impl SelfPipe {
     /// When the process has no descriptors left.
     pub fn open(caught: &[Signal], disregarded: &[Signal]) -> io::Result<Self> {
         let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        IS_STOP_CAUGHT.store(false, Ordering::Relaxed);
         let mut pipe = Self { reader, handlers: Vec::new() };
         let writer = Arc::new(writer);
         for &signal in caught {
@@ -122,10 +124,30 @@ impl SelfPipe {
     ///
     /// When the kernel lacks the memory to wait.
     pub fn wait(&self, other: &impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
-        let mut awaited = [self.reader.as_fd(), other.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let [is_readable, _] = self.wait_for_either([Some(other.as_fd()), None], limit)?;
+        Ok(is_readable)
+    }
+
+    /// The same for two others.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait).
+    pub fn wait_for_either(
+        &self,
+        others: [Option<BorrowedFd<'_>>; 2],
+        limit: Option<Duration>,
+    ) -> io::Result<[bool; 2]> {
+        // Our own stands for one that is not there, and is not asked about then.
+        let own = self.reader.as_fd();
+        let [first, second] = others.map(|other| match other {
+            Some(other) => PollFd::new(other, PollFlags::POLLIN),
+            None => PollFd::new(own, PollFlags::empty()),
+        });
+        let mut awaited = [PollFd::new(own, PollFlags::POLLIN), first, second];
         match ppoll(&mut awaited, limit.map(TimeSpec::from_duration), None) {
-            Ok(_) => Ok(awaited[1].any().unwrap_or(true)),
-            Err(Errno::EINTR) => Ok(false),
+            Ok(_) => Ok([&awaited[1], &awaited[2]].map(|other| other.any().unwrap_or(true))),
+            Err(Errno::EINTR) => Ok([false, false]),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -145,12 +167,26 @@ impl Drop for SelfPipe {
     }
 }
 
+/// For those who wait outside the loop that reads the pipe.
+static IS_STOP_CAUGHT: AtomicBool = AtomicBool::new(false);
+
+/// Whether SIGINT, SIGQUIT or SIGTERM has come since this process has opened its [`SelfPipe`].
+pub fn is_stop_caught() -> bool {
+    IS_STOP_CAUGHT.load(Ordering::Relaxed)
+}
+
 fn catch(signal: Signal, writer: Arc<OwnedFd>) -> io::Result<SigId> {
     let byte = [signal as u8];
+    let is_stop = matches!(signal, Signal::Int | Signal::Quit | Signal::Term);
     // A pipe that is full loses the byte, after 65,536 that nobody read: whoever does not read is beyond signals.
-    let write = move || _ = unistd::write(&*writer, &byte);
-    // SAFETY: the handler makes one write(2), which is async-signal-safe, on a descriptor that it owns. It neither
-    // allocates nor panics, and signal-hook keeps errno as the interrupted code left it.
+    let write = move || {
+        if is_stop {
+            IS_STOP_CAUGHT.store(true, Ordering::Relaxed);
+        }
+        _ = unistd::write(&*writer, &byte);
+    };
+    // SAFETY: the handler stores into an atomic and makes one write(2), both async-signal-safe, on a descriptor that it
+    // owns. It neither allocates nor panics, and signal-hook keeps errno as the interrupted code left it.
     unsafe { register(signal.number(), write) }
 }
 
@@ -172,6 +208,56 @@ pub fn reset_others() -> io::Result<()> {
         .try_for_each(|number| set_action(number, SigHandler::SigDfl))
 }
 
+/// What a process does upon [`Signal`]s when it is not ours alone: taken away for as long as the server runs in it, and
+/// given back when this is dropped.
+///
+/// Without it signal-hook would call the handlers that it finds after ours: that of Python would interrupt the program,
+/// later, by which the server was asked to stop.
+#[derive(Debug)]
+pub struct Borrowed {
+    before: Vec<(Signal, SigAction)>,
+    mask: SigSet,
+}
+
+/// What signal-hook has set, at the end of an earlier [`Borrowed`]: it does so only once in a process.
+static LEFT_BEHIND: Mutex<Vec<(Signal, SigAction)>> = Mutex::new(Vec::new());
+
+impl Borrowed {
+    /// The signals have their default actions until they are caught.
+    ///
+    /// # Errors
+    /// None on Linux.
+    pub fn take() -> io::Result<Self> {
+        let mut left_behind = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut borrowed = Self { before: Vec::new(), mask: SigSet::thread_get_mask()? };
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        for signal in Signal::ALL {
+            let ours = left_behind.iter().find(|(own, _)| *own == signal).map_or(default, |(_, action)| *action);
+            borrowed.before.push((signal, exchange(signal, &ours)?));
+        }
+        left_behind.clear();
+        Ok(borrowed)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let mut left_behind = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
+        for (signal, before) in self.before.drain(..) {
+            left_behind.extend(exchange(signal, &before).map(|ours| (signal, ours)));
+        }
+        restore(&self.mask);
+    }
+}
+
+/// Sets the action of a signal. Returns the one before it.
+fn exchange(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
+    let signal = nix::sys::signal::Signal::try_from(signal.number())?;
+    // SAFETY: the action is the default one, one that signal-hook has set, whose handlers stay in memory, or one that was
+    // found in this process before.
+    Ok(unsafe { sigaction(signal, action) }?)
+}
+
 /// Makes a write to a closed connection an error, EPIPE, instead of the end of the process.
 ///
 /// # Errors
@@ -179,6 +265,18 @@ pub fn reset_others() -> io::Result<()> {
 /// None on Linux.
 pub fn ignore_broken_pipes() -> io::Result<()> {
     set_action(libc::SIGPIPE, SigHandler::SigIgn)
+}
+
+/// Takes signals as a program does that has no handlers: for a forked child that never opens a [`SelfPipe`].
+///
+/// # Errors
+/// None on Linux.
+pub fn take_as_a_program() -> io::Result<()> {
+    reset_others()?;
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]
+        .into_iter()
+        .try_for_each(|number| set_action(number, SigHandler::SigDfl))?;
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 /// Gives every signal its default action: for what lies between fork(2) and exec(2).

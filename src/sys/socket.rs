@@ -93,6 +93,23 @@ pub fn refuse_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// How many connections wait at a TCP listener to be accepted.
+///
+/// # Errors
+/// It is no TCP socket.
+pub fn waiting_connections(listener: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: tcp_info is plain data, for which zeros are valid.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    // SAFETY: the kernel writes at most `length` bytes to `info`, and both live through the call.
+    let result =
+        unsafe { libc::getsockopt(listener.as_raw_fd(), level, name, (&raw mut info).cast(), &raw mut length) };
+    Errno::result(result)?;
+    // For a listener the kernel uses this field for the length of its queue.
+    Ok(info.tcpi_unacked)
+}
+
 fn bpf(code: u32, if_true: u8, if_false: u8, operand: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: if_true, jf: if_false, k: operand }
 }

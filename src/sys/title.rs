@@ -11,6 +11,7 @@
 use super::process;
 use std::ffi::c_char;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io, ptr, slice};
 
 unsafe extern "C" {
@@ -25,27 +26,34 @@ pub struct Title {
     area: &'static mut [u8],
     /// Bytes of the title.
     length: usize,
+    /// What was there before, to be put back when the title is dropped: the process may go on without us.
+    before: Vec<u8>,
 }
 
+/// Whether there is a title in this process: two would write to the same place.
+static IS_CLAIMED: AtomicBool = AtomicBool::new(false);
+
 impl Title {
-    /// Takes the place for the title: to be called once, at the start. The arguments can be read until the first
-    /// [`set`](Self::set), and not after it.
+    /// Takes the place for the title. The arguments can be read until the first [`set`](Self::set), and not after it.
     ///
     /// # Errors
-    /// There is more than one thread, or `/proc` does not tell where the place is.
+    /// There is more than one thread, or another title, or `/proc` does not tell where the place is.
     pub fn claim() -> io::Result<Self> {
         process::check_single_thread()?;
         let range = find_area(&fs::read_to_string("/proc/self/stat")?)
             .filter(|range| range.start == argument_zero().addr())
             .ok_or_else(|| io::Error::other("/proc/self/stat does not tell where the arguments are"))?;
+        if IS_CLAIMED.swap(true, Ordering::Relaxed) {
+            return Err(io::Error::other("the process has a title already"));
+        }
         // SAFETY: no other thread exists, which was just checked, so none reads or writes the environment meanwhile.
         unsafe { move_environment(&range) };
         let start = ptr::with_exposed_provenance_mut::<u8>(range.start);
         // SAFETY: the kernel has written arguments and environment there, in a part of the stack that stays writable and
         // that nothing else uses; the environment has just moved away, and Rust's own view of the arguments takes any
-        // bytes that end with a NUL, which `set` sees to. Nobody else makes a reference to it: this is called once.
+        // bytes that end with a NUL, which `set` sees to. Nobody else makes a reference to it: the flag is set, until this one is dropped.
         let area = unsafe { slice::from_raw_parts_mut(start, range.len()) };
-        Ok(Self { area, length: 0 })
+        Ok(Self { before: area.to_vec(), area, length: 0 })
     }
 
     /// Shows this text, cut to the room there is.
@@ -65,6 +73,16 @@ impl Title {
     pub fn overwrite(&mut self, at: usize, word: &[u8]) {
         if let Some(place) = self.area[..self.length].get_mut(at..at + word.len()) {
             place.copy_from_slice(word);
+        }
+    }
+}
+
+impl Drop for Title {
+    fn drop(&mut self) {
+        // The default one has no place.
+        if !self.before.is_empty() {
+            self.area.copy_from_slice(&self.before);
+            IS_CLAIMED.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -114,7 +132,7 @@ mod tests {
     use super::*;
 
     fn title(bytes: usize) -> Title {
-        Title { area: vec![b'x'; bytes].leak(), length: 0 }
+        Title { area: vec![b'x'; bytes].leak(), length: 0, before: Vec::new() }
     }
 
     #[test]

@@ -5,13 +5,12 @@ use super::arriving::Arriving;
 use super::channel::{Outlet, Sent};
 use super::client::{Client, Stage};
 use super::engine::{Brought, Engine, WithRequest};
+use super::proxied;
+use super::records::Call;
 use super::turn::{Desk, Poller, Turn};
-use crate::http::Request;
 use crate::http::connection::OwnedRequest;
 use crate::http::response::ResponseTo;
-use crate::log::access::{Record, RequestFields};
 use crate::sys::poll::{Events, Poll, Waited};
-use crate::sys::socket::Peer;
 use crate::wsgi::environ::PeerNames;
 use crate::wsgi::handler::{Outcome, Then};
 use crate::wsgi::{Body, Handler, Shared};
@@ -245,7 +244,7 @@ impl<'t, 'w> AppThread<'t, 'w> {
                         break;
                     }
                     Sent::Broken => {
-                        desk.work.io.close(token);
+                        desk.work.lose(token);
                         break;
                     }
                 }
@@ -276,6 +275,13 @@ impl<'t, 'w> AppThread<'t, 'w> {
         token: super::client::Token,
         client: &mut Client,
     ) -> (AtDesk<'t, 'w>, bool) {
+        if client.peer_names.is_none() {
+            client.peer_names = Some(proxied::peer_names(py, client, &desk.work.rules.proxies));
+        }
+        if let Err(error) = desk.work.read_forwarding(client) {
+            desk.work.refuse(client, error);
+            return (desk, true);
+        }
         let body = match client.body.take() {
             Ok(body) => body,
             Err(error) => {
@@ -284,7 +290,6 @@ impl<'t, 'w> AppThread<'t, 'w> {
             }
         };
         let started = desk.work.io.now;
-        client.peer_names.get_or_insert_with(|| peer_names(py, client.peer));
         let arriving = client.channel.as_ref().filter(|_| !client.connection.is_complete());
         let arriving = arriving.map(|channel| Arc::clone(&channel.stream));
         self.open_exchange(&mut desk, client);
@@ -310,6 +315,7 @@ impl<'t, 'w> AppThread<'t, 'w> {
         work.io.now = Instant::now();
         work.slot.count_request();
         let duration = work.io.now - started;
+        let is_client_gone;
         {
             let mut exchange = self.exchange.lock();
             // The call was ended then, and what its place has in it now is not ours.
@@ -317,9 +323,18 @@ impl<'t, 'w> AppThread<'t, 'w> {
                 return (desk, false);
             }
             client.channel = exchange.output.detach();
+            is_client_gone = exchange.is_client_gone();
         }
         work.end_call(token, self.seat, duration);
-        self.log(work, client, &outcome, duration);
+        if work.is_recording() {
+            work.record(client, &self.exchange.lock(), &outcome, Call { started, duration });
+        }
+        if let Some(statistics) = work.statistics {
+            work.count_call(statistics, client, &outcome, started, duration);
+        }
+        if is_client_gone {
+            work.count_disconnect();
+        }
         conclude(client, outcome.then, work.is_closing());
         (desk, true)
     }
@@ -327,9 +342,10 @@ impl<'t, 'w> AppThread<'t, 'w> {
     /// Calls the application, away from the desk. The request is the client's unless its connection is needed elsewhere.
     fn handle(&mut self, py: Python<'_>, client: &mut Client, request: Option<&OwnedRequest>, body: Body) -> Outcome {
         let request = request.map_or_else(|| client.connection.request(), OwnedRequest::as_request);
-        let peer = client.peer_names.get_or_insert_with(|| peer_names(py, client.peer));
+        // It was made before; whoever is not known is not believed.
+        let peer = client.peer_names.get_or_insert_with(|| PeerNames::new(py, String::new(), None));
         self.turn.go_away(self.seat);
-        let outcome = self.handler.handle(py, &request, client.listener, peer, body);
+        let outcome = self.handler.handle(py, &request, client.listener, peer, client.forwarded.as_deref(), body);
         self.turn.come_back(self.seat);
         outcome
     }
@@ -344,30 +360,7 @@ impl<'t, 'w> AppThread<'t, 'w> {
         let mut exchange = self.exchange.lock();
         exchange.date.set(work.seconds());
         exchange.output.attach(channel);
-        let remote = client.peer_names.as_ref().map_or("", PeerNames::address);
-        exchange.open(to, &request, remote, work.io.now);
-    }
-
-    fn log(&self, work: &mut Engine<'w>, client: &Client, outcome: &Outcome, duration: Duration) {
-        let Some(log) = &mut work.access_log else { return };
-        let request = client.connection.request();
-        let mut response_fields = Vec::new();
-        if log.wants_response_fields() {
-            let exchange = self.exchange.lock();
-            response_fields.extend(exchange.head().fields().map(|(name, value)| (name.to_vec(), value.to_vec())));
-        }
-        log.push(&Record {
-            remote_addr: client.peer_names.as_ref().map_or("", PeerNames::address),
-            method: request.method(),
-            target: request.target(),
-            version_minor: request.version().minor(),
-            fields: &LoggedRequest(request),
-            status: outcome.status,
-            body_bytes: outcome.body_bytes,
-            duration,
-            response_fields: &response_fields,
-            environ: &outcome.logged_values,
-        });
+        exchange.open(to, &request, client.address(), work.io.now);
     }
 }
 
@@ -405,19 +398,4 @@ fn fail_to_poll(error: &std::io::Error) {
     // The kernel lacks the memory to wait. To go on would make no difference, to wait a little might.
     log::error!("cannot poll: {error}");
     std::thread::sleep(Duration::from_millis(100));
-}
-
-fn peer_names(py: Python<'_>, peer: Peer) -> PeerNames {
-    match peer {
-        Peer::Tcp(address) => PeerNames::new(py, address.ip().to_string(), Some(address.port())),
-        Peer::Unix => PeerNames::new(py, String::new(), None),
-    }
-}
-
-struct LoggedRequest<'c>(Request<'c>);
-
-impl RequestFields for LoggedRequest<'_> {
-    fn get(&self, lowercase_name: &[u8]) -> Option<&[u8]> {
-        self.0.field(lowercase_name)
-    }
 }

@@ -71,7 +71,7 @@ impl Arriving {
                 Ok(Event::NeedInput) if connection.is_complete() => return Ok(0),
                 Ok(Event::NeedInput) => self.receive()?,
                 Ok(Event::End) => return Ok(0),
-                Ok(Event::Head { .. } | Event::Closed) => return Err(BodyError::Incomplete),
+                Ok(Event::Proxied(_) | Event::Head { .. } | Event::Closed) => return Err(BodyError::Incomplete),
                 Err(RequestError::BodyTooLarge) => return Err(BodyError::TooLarge),
                 Err(_) => return Err(BodyError::Incomplete),
             }

@@ -4,6 +4,7 @@
 use super::channel::Sent;
 use super::client::Token;
 use super::engine::Engine;
+use crate::scoreboard::Waiting;
 use crate::sys::poll::Ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,10 @@ impl Engine<'_> {
         if let Some(watch) = self.io.clients.watch(token) {
             watch.caller = Some(caller);
             watch.deadline = None;
+            self.io.census.note(watch, Waiting::Nothing);
+        }
+        if let Some(statistics) = self.statistics {
+            statistics.begin_call();
         }
     }
 
@@ -29,6 +34,12 @@ impl Engine<'_> {
         if let Some(watch) = self.io.clients.watch(token) {
             watch.caller = None;
             watch.deadline = None;
+        }
+        if let Some(statistics) = self.statistics {
+            statistics.end_call();
+            if self.shown_call.is_some() {
+                self.hide_call(caller);
+            }
         }
     }
 

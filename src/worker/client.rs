@@ -5,6 +5,9 @@ use super::channel::Channel;
 use super::spool::BodyStore;
 use crate::http::Connection;
 use crate::http::connection::Phase;
+use crate::http::forwarded::Forwarded;
+use crate::http::proxy_protocol::ProxyHeader;
+use crate::scoreboard::Waiting;
 use crate::sys::poll::Interest;
 use crate::sys::socket::{Peer, Stream};
 use crate::wsgi::environ::PeerNames;
@@ -19,11 +22,16 @@ pub(super) struct Client {
     /// `None` while a request is in the application: its exchange has it then.
     pub(super) channel: Option<Channel>,
     pub(super) stage: Stage,
-    /// The listener it came from.
+    /// The number of the listener that it came from, here or in a sibling.
     pub(super) listener: usize,
+    /// At the other end of the socket.
     pub(super) peer: Peer,
+    /// What it has said of its own client before the first request.
+    pub(super) proxied: Option<ProxyHeader>,
     /// Made at the first request.
     pub(super) peer_names: Option<PeerNames>,
+    /// What a proxy says of its client in the headers of the current request.
+    pub(super) forwarded: Option<Box<Forwarded>>,
     /// The body of the request that is being read.
     pub(super) body: BodyStore,
     /// Whether a request waits for a thread of the application.
@@ -34,6 +42,9 @@ pub(super) struct Client {
     pub(super) wants_continue: bool,
     /// Whether the body of the request that was answered will never be complete.
     pub(super) is_body_lost: bool,
+    /// When the request that is being served was complete, as far as this worker saw it: from then on it waits for the
+    /// application.
+    pub(super) complete_at: Option<Instant>,
     /// Requests answered.
     pub(super) requests: u64,
 }
@@ -82,6 +93,8 @@ pub(super) struct Watch {
     pub(super) armed: Option<Instant>,
     /// The application thread that has the client, if one has.
     pub(super) caller: Option<usize>,
+    /// As what the census has it.
+    pub(super) waiting: Waiting,
 }
 
 impl Client {
@@ -92,14 +105,23 @@ impl Client {
             stage: Stage::Serving,
             listener,
             peer,
+            proxied: None,
             peer_names: None,
+            forwarded: None,
             body: BodyStore::default(),
             is_queued: false,
             discards_body: false,
             wants_continue: false,
             is_body_lost: false,
+            complete_at: None,
             requests: 0,
         }
+    }
+
+    /// The address of the client itself, as far as it is known, for the logs.
+    pub(super) fn address(&self) -> &str {
+        let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.address.as_deref());
+        forwarded.unwrap_or_else(|| self.peer_names.as_ref().map_or("", PeerNames::address))
     }
 
     /// Whether bytes wait to be sent.

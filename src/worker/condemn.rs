@@ -8,6 +8,7 @@ use super::client::{Client, Stage, Token};
 use super::engine::Engine;
 use super::stacks::Stacks;
 use crate::exit::Exit;
+use crate::log as logs;
 use crate::log::access::{Record, RequestFields};
 use crate::scoreboard::State;
 use crate::sys::process;
@@ -33,6 +34,7 @@ struct Late {
     target: Vec<u8>,
     remote: String,
     version_minor: u8,
+    request_id: Vec<u8>,
 }
 
 impl Engine<'_> {
@@ -40,13 +42,17 @@ impl Engine<'_> {
     pub(super) fn end_late_call(&mut self, caller: usize) {
         let Some(late) = self.late_call(caller) else { return };
         let age = late.age;
-        let line = format!("{} {}", late.method.escape_ascii(), late.target.escape_ascii());
+        let mut line = format!("{} {}", late.method.escape_ascii(), late.target.escape_ascii());
+        if !late.request_id.is_empty() {
+            line += &format!(" request_id={}", late.request_id.escape_ascii());
+        }
         let stacks = if self.is_condemned { String::new() } else { format!("\n{}", self.patience.stacks.dump()) };
-        log::error!("{line}: no response from the application after {:.1} s{stacks}", age.as_secs_f64());
+        log::error!(target: logs::CRITICAL, "{line}: no response from the application after {:.1} s{stacks}", age.as_secs_f64());
         let Some(token) = self.callers[caller] else { return };
         let status = self.answer_late(caller, token, late.since);
-        if let (Some(log), Some(status)) = (&mut self.access_log, status) {
-            log.push(&Record {
+        if let Some(status) = status {
+            self.count_late_call(&late.method, status, age);
+            self.tell(&Record {
                 remote_addr: &late.remote,
                 method: &late.method,
                 target: &late.target,
@@ -55,6 +61,8 @@ impl Engine<'_> {
                 status,
                 body_bytes: 0,
                 duration: age,
+                queue_time: None,
+                request_id: &late.request_id,
                 response_fields: &[],
                 environ: &[],
             });
@@ -75,6 +83,7 @@ impl Engine<'_> {
             target: request.target.to_vec(),
             remote: request.remote.to_owned(),
             version_minor: request.version.minor(),
+            request_id: request.request_id.to_vec(),
         })
     }
 
@@ -107,6 +116,7 @@ impl Engine<'_> {
         }
         self.slot.set_state(State::Condemned);
         self.departure.is_asked = true;
+        self.last_calls.abort(self.slot.requests());
         self.go_on_leaving();
     }
 
@@ -117,8 +127,10 @@ impl Engine<'_> {
         if !is_anybody_left {
             self.refuse_queued();
         }
-        if self.io.clients.len() == 0 && self.departure.may_end() {
-            self.flush_log();
+        let has_nothing_left = self.io.clients.len() == 0 && self.departure.may_end();
+        if has_nothing_left && self.last_calls.end(self.slot.requests()) {
+            self.finish_records();
+            logs::finish_route();
             // The thread whose call takes too long would never come to an orderly end.
             process::exit_now(Exit::Failed.status());
         }
@@ -144,6 +156,12 @@ struct NoFields;
 
 impl RequestFields for NoFields {
     fn get(&self, _lowercase_name: &[u8]) -> Option<&[u8]> {
+        None
+    }
+
+    fn each(&self, _show: &mut dyn FnMut(&[u8], &[u8])) {}
+
+    fn last(&self, _lowercase_name: &[u8]) -> Option<&[u8]> {
         None
     }
 }

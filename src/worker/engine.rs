@@ -3,20 +3,26 @@
 //!
 //! A request that is complete goes back to the caller, who either calls the application or has it [queued](Engine::queue).
 
+mod events;
+
 use super::channel::{Outlet, Sent};
-use super::client::{Client, Deadline, Stage, Token};
+use super::client::{Client, Deadline, Token};
 use super::condemn::Patience;
-use super::io::{Io, Received, Source};
+use super::counting::ShownCall;
+use super::hooks::LastCalls;
+use super::io::Io;
 use super::leaving::Departure;
 use super::passing::Passing;
+use super::proxied::ProxyRules;
+use super::records::NEXT_LOOK;
 use super::spool::SpoolSettings;
 use super::title::WorkerTitle;
 use super::turn::{Desk, Turn};
-use crate::http::connection::Phase;
 use crate::http::date::DateLines;
-use crate::http::{Event, Limits, RequestError};
+use crate::http::{Limits, RequestError};
 use crate::log::access::AccessLog;
-use crate::scoreboard::Slot;
+use crate::scoreboard::{Slot, Statistics};
+use crate::statsd::Statsd;
 use crate::sys::clock;
 use crate::sys::poll::Ready;
 use crate::sys::shared::Doorbell;
@@ -30,7 +36,13 @@ use std::time::{Duration, Instant};
 pub(super) struct Engine<'w> {
     pub(super) io: Io<'w>,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) statsd: Option<Statsd>,
+    /// A request that takes as long is told of in the error log.
+    pub(super) slow_request: Duration,
     pub(super) slot: Slot<'w>,
+    /// Where to count what is done; `None` if nobody wants to know.
+    pub(super) statistics: Option<Statistics<'w>>,
+    pub(super) shown_call: Option<ShownCall>,
     /// For whoever looks with `ps`.
     pub(super) title: WorkerTitle,
     pub(super) rules: Arc<Rules>,
@@ -49,6 +61,8 @@ pub(super) struct Engine<'w> {
     seconds: u64,
     /// The other workers, if connections may move.
     pub(super) passing: Option<Passing<'w>>,
+    /// Addresses that connections may come from, as far as this worker knows.
+    pub(super) places: usize,
     /// Whether nobody who polls calls the application: a call takes long.
     pub(super) is_stuck: bool,
     /// What a call takes, nanoseconds: a mean in which old calls count less and less.
@@ -69,6 +83,8 @@ pub(super) struct Engine<'w> {
     /// Until when the poller sleeps, if an application thread that polls does; `None` in it is without end.
     sleeps_until: Option<Option<Instant>>,
     pub(super) departure: Departure<'w>,
+    /// Hooks that are told of the worker's end before it comes.
+    pub(super) last_calls: LastCalls,
     /// So many requests answered make a worker ask for its successor.
     pub(super) requests_max: u64,
     /// It has been said that logs cannot be opened anew.
@@ -79,22 +95,13 @@ pub(super) struct Engine<'w> {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) limits: Limits,
+    pub(super) proxies: ProxyRules,
     pub(super) spool: SpoolSettings,
     pub(super) is_keep_alive: bool,
     /// Whether the application gets a request when its body is complete.
     pub(super) is_buffering: bool,
     /// Longest pause of a client in a body that the application reads as it comes; `None` is without end.
     pub(super) body_timeout: Option<Duration>,
-}
-
-/// Why [`Engine::advance`] stopped.
-enum Step {
-    /// All received bytes are used up, or no further request will be read.
-    NeedInput,
-    /// What waits must be sent before more is read.
-    Output,
-    /// A request is to be given to the application.
-    Request,
 }
 
 /// How an attempt to accept came out.
@@ -135,7 +142,11 @@ impl<'w> Engine<'w> {
         Ok(Self {
             io,
             access_log: None,
+            statsd: None,
+            slow_request: Duration::MAX,
             slot,
+            statistics: slot.statistics(),
+            shown_call: None,
             title: WorkerTitle::default(),
             rules: Arc::new(rules),
             patience,
@@ -147,6 +158,7 @@ impl<'w> Engine<'w> {
             date: DateLines::default(),
             seconds: 0,
             passing: None,
+            places: 0,
             is_stuck: false,
             call_nanoseconds: 0,
             adopts_orphans: false,
@@ -157,6 +169,7 @@ impl<'w> Engine<'w> {
             leaving: Vec::new(),
             sleeps_until: None,
             departure,
+            last_calls: LastCalls::default(),
             requests_max: u64::MAX,
             has_told_of_logs: false,
         })
@@ -207,6 +220,7 @@ impl<'w> Engine<'w> {
         self.queue_arrivals();
         self.io.resume_accepting();
         self.note_connections();
+        self.note_waiting();
         if self.slot.requests() >= self.requests_max {
             self.ask_for_successor();
         }
@@ -217,22 +231,19 @@ impl<'w> Engine<'w> {
 
     /// The poller is about to sleep, as an application thread: the time until which it may.
     pub(super) fn fall_asleep(&mut self) -> Option<Instant> {
-        self.flush_log();
+        let is_worth_a_look = self.flush_records();
         self.title.be_idle();
         if let Some(passing) = &self.passing {
             self.slot.set_idle();
             passing.offer_help();
         }
-        let until = self.io.next_wake();
+        let mut until = self.io.next_wake();
+        if is_worth_a_look {
+            let look = Instant::now() + NEXT_LOOK;
+            until = Some(until.map_or(look, |until| until.min(look)));
+        }
         self.sleeps_until = Some(until);
         until
-    }
-
-    /// Sends the access log on its way.
-    pub(super) fn flush_log(&mut self) {
-        if let Some(log) = &mut self.access_log {
-            log.flush();
-        }
     }
 
     /// It sleeps no more.
@@ -264,213 +275,6 @@ impl<'w> Engine<'w> {
     /// Seconds since the epoch, for the Date of responses.
     pub(super) fn seconds(&self) -> u64 {
         self.seconds
-    }
-
-    // Events.
-
-    /// Deals with an event.
-    #[inline]
-    pub(super) fn on_event(&mut self, ready: &Ready) -> Brought {
-        match Source::of(ready) {
-            Source::Client(token) => self.on_client(token, ready).map_or(Brought::Nothing, Brought::Request),
-            Source::Listener(listener) => {
-                self.accept(listener);
-                Brought::Arrivals
-            }
-            Source::Signals => {
-                self.on_signals();
-                Brought::Nothing
-            }
-            Source::Bell => {
-                self.bell.answer();
-                Brought::Nothing
-            }
-            Source::Inbox => {
-                self.on_inbox();
-                Brought::Arrivals
-            }
-        }
-    }
-
-    /// Accepts what waits at a listener, up to a bound.
-    pub(super) fn accept(&mut self, listener: usize) -> Accepted {
-        let (accepted, is_all) = self.io.accept(listener);
-        let count = accepted.len();
-        // Others who have new connections look at it at this moment.
-        self.note_connections();
-        for token in accepted {
-            if self.spread(token) {
-                self.arrivals.push_back(token);
-            }
-        }
-        Accepted { count, is_all }
-    }
-
-    pub(super) fn has_arrivals(&self) -> bool {
-        !self.arrivals.is_empty()
-    }
-
-    /// Says on the scoreboard how many connections there are.
-    pub(super) fn note_connections(&self) {
-        self.slot.set_connections(self.io.clients.len() as u32);
-    }
-
-    /// The request of the next connection that has just come, if it brings one: it often does, and then epoll is asked
-    /// only if the connection persists. `None` when all have been looked at.
-    #[inline]
-    pub(super) fn next_arrival(&mut self) -> Option<Option<WithRequest>> {
-        self.arrivals.pop_front().map(|token| self.look_at(token))
-    }
-
-    #[inline]
-    fn look_at(&mut self, token: Token) -> Option<WithRequest> {
-        let client = self.io.clients.peek(token)?;
-        // One that has moved here may bring a request, or part of one.
-        if client.connection.phase() == Phase::Responding && client.stage == Stage::Serving {
-            return self.io.clients.take(token).map(|client| (token, client));
-        }
-        if client.connection.has_leftover() || client.stage != Stage::Serving {
-            let client = self.io.clients.take(token)?;
-            return self.go_on(token, client);
-        }
-        self.on_client(token, &readable(token))
-    }
-
-    #[inline]
-    pub(super) fn on_client(&mut self, token: Token, ready: &Ready) -> Option<WithRequest> {
-        let Some(mut client) = self.io.clients.take(token) else {
-            self.on_caller(token, ready);
-            return None;
-        };
-        if client.stage == Stage::Lingering {
-            if self.io.discard(&mut client) {
-                self.io.close(token)
-            } else {
-                self.io.settle(token, client)
-            }
-            return None;
-        }
-        if client.has_output() && ready.writable {
-            return self.resume(token, client);
-        }
-        if client.is_queued {
-            self.io.clients.put_back(token, client);
-            self.io.pause(token, ready);
-            return None;
-        }
-        // Nothing is read before what is there has been sent.
-        if !ready.readable || client.stage != Stage::Serving || client.has_output() {
-            self.io.settle(token, client);
-            return None;
-        }
-        match self.io.receive(&mut client) {
-            Received::Something => self.go_on(token, client),
-            Received::Nothing => {
-                self.io.settle(token, client);
-                None
-            }
-            Received::Broken => {
-                self.io.close(token);
-                None
-            }
-        }
-    }
-
-    /// The client has taken some of what waits: goes on with the requests behind it when it has taken all.
-    fn resume(&mut self, token: Token, mut client: Box<Client>) -> Option<WithRequest> {
-        match self.io.send(token, &mut client) {
-            Sent::All if client.stage == Stage::Serving && !client.is_queued => return self.go_on(token, client),
-            Sent::All | Sent::Some | Sent::Nothing => self.io.settle(token, client),
-            Sent::Broken => self.io.close(token),
-        }
-        None
-    }
-
-    /// Makes requests of the bytes that have been received, until one is complete.
-    pub(super) fn go_on(&mut self, token: Token, mut client: Box<Client>) -> Option<WithRequest> {
-        loop {
-            match self.advance(&mut client) {
-                Step::Request => return Some((token, client)),
-                Step::NeedInput => break,
-                Step::Output => match self.io.send(token, &mut client) {
-                    Sent::All if client.stage == Stage::Serving => {}
-                    Sent::All | Sent::Some | Sent::Nothing => {
-                        self.io.settle(token, client);
-                        return None;
-                    }
-                    Sent::Broken => {
-                        self.io.close(token);
-                        return None;
-                    }
-                },
-            }
-        }
-        self.finish(token, client);
-        None
-    }
-
-    /// Puts a client back that needs nothing but its output sent.
-    #[inline]
-    fn finish(&mut self, token: Token, client: Box<Client>) {
-        if client.has_output() {
-            self.finished.push(token);
-            self.io.defer(token, client);
-        } else {
-            self.io.settle(token, client);
-        }
-    }
-
-    fn advance(&mut self, client: &mut Client) -> Step {
-        while client.stage == Stage::Serving {
-            match client.connection.next_event(&self.rules.limits) {
-                Ok(Event::NeedInput) => break,
-                Ok(Event::Head { wants_continue }) if self.gets_body_as_it_comes(client) => {
-                    client.wants_continue = wants_continue;
-                    return Step::Request;
-                }
-                Ok(Event::Head { wants_continue: true }) => {
-                    client.channel.iter_mut().for_each(|channel| channel.tail().extend_from_slice(CONTINUE));
-                    return Step::Output;
-                }
-                Ok(Event::Head { wants_continue: false }) => {}
-                Ok(Event::Payload(_)) if client.discards_body => {}
-                Ok(Event::Payload(run)) => {
-                    let stored = client.body.push(client.connection.payload(run), &self.rules.spool);
-                    if let Err(error) = stored {
-                        self.refuse_storage(client, &error);
-                    }
-                }
-                Ok(Event::End) if client.discards_body => {
-                    client.discards_body = false;
-                    client.connection.respond(true);
-                }
-                Ok(Event::End) => return Step::Request,
-                Ok(Event::Closed) => client.stage = Stage::Closing,
-                Err(error) => self.refuse(client, error),
-            }
-        }
-        Step::NeedInput
-    }
-
-    /// Whether the body of the request whose head has just come is for the application to wait for.
-    fn gets_body_as_it_comes(&self, client: &Client) -> bool {
-        !self.rules.is_buffering && client.connection.request().has_body()
-    }
-
-    /// Deals with an event for a poller that calls nothing.
-    pub(super) fn on_event_and_queue(&mut self, ready: &Ready) {
-        match self.on_event(ready) {
-            Brought::Nothing => {}
-            Brought::Request(request) => self.queue(request),
-            Brought::Arrivals => self.queue_arrivals(),
-        }
-    }
-
-    /// Looks at all connections that have just come, and has their requests wait.
-    pub(super) fn queue_arrivals(&mut self) {
-        while let Some(request) = self.next_arrival() {
-            request.into_iter().for_each(|request| self.queue(request));
-        }
     }
 
     // Output.
@@ -517,8 +321,14 @@ impl<'w> Engine<'w> {
     pub(super) fn send_or_close(&mut self, token: Token, mut client: Box<Client>) {
         match self.io.send(token, &mut client) {
             Sent::All | Sent::Some | Sent::Nothing => self.io.settle(token, client),
-            Sent::Broken => self.io.close(token),
+            Sent::Broken => self.lose(token),
         }
+    }
+
+    /// The client has gone with output waiting.
+    pub(super) fn lose(&mut self, token: Token) {
+        self.count_disconnect();
+        self.io.close(token);
     }
 
     fn end_late(&mut self, token: Token) {

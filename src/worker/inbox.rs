@@ -14,6 +14,7 @@
 //! ready when a slot becomes empty, the first one that will be does 1, and the master tells it 2 as soon as it knows of
 //! it. What two of them look for at once, each message, is received by one.
 
+use crate::http::proxy_protocol::ProxyHeader;
 use crate::inboxes::{self, CONNECTION_BYTES_MAX, Description, Inboxes, Sent};
 use crate::scoreboard::{Scoreboard, State};
 use crate::sys::socket::{Peer, Stream};
@@ -45,9 +46,10 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) stream: Stream,
-    /// The index of the listener that accepted it, as the sender knew it.
+    /// The number of the listener that accepted it.
     pub(super) listener: usize,
     pub(super) peer: Peer,
+    pub(super) introduction: Introduction,
     /// Requests answered so far.
     pub(super) requests: u64,
     /// A complete request that waits for its response.
@@ -73,6 +75,7 @@ pub(super) struct Outgoing<'c> {
     pub(super) stream: &'c Stream,
     pub(super) listener: usize,
     pub(super) peer: Peer,
+    pub(super) introduction: Introduction,
     pub(super) requests: u64,
     /// The head of a complete request, or nothing.
     pub(super) head: &'c [u8],
@@ -80,6 +83,16 @@ pub(super) struct Outgoing<'c> {
     pub(super) body: &'c [u8],
     pub(super) leftover: &'c [u8],
     pub(super) input_ended: bool,
+}
+
+/// What a proxy has said of its client with a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Introduction {
+    /// Nothing, and it will not.
+    None,
+    /// Nothing yet: no request has begun.
+    Awaited,
+    Made(ProxyHeader),
 }
 
 /// How an attempt to send a connection came out.
@@ -185,10 +198,8 @@ impl<'w> Siblings<'w> {
 
 // The description of a connection, integers in little-endian order:
 //
-//     flags (1), listener (4), requests (8), peer (1 + 0, 6 or 26), lengths of head, body and leftover (4 each),
-//     head, body, leftover
-//
-// What a PROXY header said about the client would stand behind the peer, with a flag to tell that it is there.
+//     flags (1), listener (4), requests (8), peer (1 + 0, 6 or 26), introduction (1 + 0 or two peers),
+//     lengths of head, body and leftover (4 each), head, body, leftover
 
 /// The peer sends nothing more.
 const INPUT_ENDED: u8 = 1;
@@ -199,7 +210,15 @@ const TCP_V4: u8 = 4;
 const TCP_V6: u8 = 6;
 
 /// All but the three at its end.
-const PREAMBLE_BYTES_MAX: usize = 1 + 4 + 8 + 1 + 26 + 3 * 4;
+const PREAMBLE_BYTES_MAX: usize = 1 + 4 + 8 + 3 * (1 + 26) + 1 + 3 * 4;
+
+// The kinds of introductions.
+const NONE: u8 = 0;
+const AWAITED: u8 = 1;
+const MADE_LOCAL: u8 = 2;
+const MADE_UNKNOWN: u8 = 3;
+const MADE_UNIX: u8 = 4;
+const MADE_TCP: u8 = 5;
 
 impl Outgoing<'_> {
     /// Whether it can be described in one message.
@@ -213,6 +232,7 @@ impl Outgoing<'_> {
         bytes.extend((self.listener as u32).to_le_bytes());
         bytes.extend(self.requests.to_le_bytes());
         encode_peer(self.peer, &mut bytes);
+        encode_introduction(self.introduction, &mut bytes);
         for part in [self.head, self.body, self.leftover] {
             bytes.extend((part.len() as u32).to_le_bytes());
         }
@@ -238,6 +258,21 @@ fn encode_peer(peer: Peer, bytes: &mut Vec<u8>) {
     }
 }
 
+fn encode_introduction(introduction: Introduction, bytes: &mut Vec<u8>) {
+    match introduction {
+        Introduction::None => bytes.push(NONE),
+        Introduction::Awaited => bytes.push(AWAITED),
+        Introduction::Made(ProxyHeader::Local) => bytes.push(MADE_LOCAL),
+        Introduction::Made(ProxyHeader::Unknown) => bytes.push(MADE_UNKNOWN),
+        Introduction::Made(ProxyHeader::Unix) => bytes.push(MADE_UNIX),
+        Introduction::Made(ProxyHeader::Tcp { source, destination }) => {
+            bytes.push(MADE_TCP);
+            encode_peer(Peer::Tcp(source), bytes);
+            encode_peer(Peer::Tcp(destination), bytes);
+        }
+    }
+}
+
 /// `None` for whatever [`Siblings::send`] has not written, down to a byte too many.
 fn decode(description: &Description, socket: OwnedFd) -> Option<Moved> {
     let mut rest = Rest(description.bytes());
@@ -245,6 +280,7 @@ fn decode(description: &Description, socket: OwnedFd) -> Option<Moved> {
     let listener = u32::from_le_bytes(rest.array()?) as usize;
     let requests = u64::from_le_bytes(rest.array()?);
     let peer = decode_peer(&mut rest)?;
+    let introduction = decode_introduction(&mut rest)?;
     let [head, body, leftover] = [rest.length()?, rest.length()?, rest.length()?];
     let head = rest.take(head)?.to_vec();
     let body = rest.take(body)?.to_vec();
@@ -256,7 +292,7 @@ fn decode(description: &Description, socket: OwnedFd) -> Option<Moved> {
     }
     let request = (!head.is_empty()).then_some(MovedRequest { head, body });
     let input_ended = flags & INPUT_ENDED != 0;
-    Some(Moved { stream: Stream::from(socket), listener, peer, requests, request, leftover, input_ended })
+    Some(Moved { stream: Stream::from(socket), listener, peer, introduction, requests, request, leftover, input_ended })
 }
 
 fn decode_peer(rest: &mut Rest<'_>) -> Option<Peer> {
@@ -276,6 +312,25 @@ fn decode_peer(rest: &mut Rest<'_>) -> Option<Peer> {
         _ => return None,
     };
     Some(Peer::Tcp(address))
+}
+
+fn decode_introduction(rest: &mut Rest<'_>) -> Option<Introduction> {
+    let [kind] = rest.array()?;
+    let header = match kind {
+        NONE => return Some(Introduction::None),
+        AWAITED => return Some(Introduction::Awaited),
+        MADE_LOCAL => ProxyHeader::Local,
+        MADE_UNKNOWN => ProxyHeader::Unknown,
+        MADE_UNIX => ProxyHeader::Unix,
+        MADE_TCP => {
+            let (Peer::Tcp(source), Peer::Tcp(destination)) = (decode_peer(rest)?, decode_peer(rest)?) else {
+                return None;
+            };
+            ProxyHeader::Tcp { source, destination }
+        }
+        _ => return None,
+    };
+    Some(Introduction::Made(header))
 }
 
 /// The bytes that have not been decoded yet.

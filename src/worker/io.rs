@@ -5,12 +5,15 @@
 mod accepting;
 
 use self::accepting::{Accepting, EXHAUSTED_PAUSE};
+use super::census::Census;
 use super::channel::{Channel, Sent};
 use super::client::{Client, Clients, Deadline, Stage, Token, Watch};
 use super::deadlines::Deadlines;
 use super::timeouts::Timeouts;
 use crate::http::connection::{Phase, STORAGE_BYTES};
+use crate::http::proxy_protocol::ProxyVersions;
 use crate::net::Listener;
+use crate::scoreboard::Waiting;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::socket::{Attempt, Then};
 use std::io;
@@ -28,7 +31,7 @@ pub(super) struct Io<'w> {
     /// Shared with whoever waits on it, which happens without `Io`.
     poll: Arc<Poll>,
     pub(super) clients: Clients,
-    listeners: &'w [Listener],
+    listeners: &'w [Arc<Listener>],
     inbox: Option<BorrowedFd<'w>>,
     /// Out of descriptors for what comes through the inbox.
     inbox_rests_until: Option<Instant>,
@@ -37,6 +40,8 @@ pub(super) struct Io<'w> {
     is_busy: bool,
     exhausted_said: Option<Instant>,
     connections_max: usize,
+    /// Which PROXY headers new connections may begin with.
+    pub(super) proxy_versions: Option<ProxyVersions>,
     deadlines: Deadlines,
     timeouts: Timeouts,
     /// Whether a connection that has had its response closes soon if it does not send another request.
@@ -46,6 +51,7 @@ pub(super) struct Io<'w> {
     /// Buffers for the connections being read: one, and one more for each that is in the application meanwhile.
     storages: Vec<Vec<u8>>,
     tails: Vec<Vec<u8>>,
+    pub(super) census: Census,
     /// The last reading of the clock.
     pub(super) now: Instant,
 }
@@ -92,7 +98,12 @@ pub(super) enum Received {
 }
 
 impl<'w> Io<'w> {
-    pub(super) fn new(listeners: &'w [Listener], connections_max: usize, timeouts: Timeouts, poll: Arc<Poll>) -> Self {
+    pub(super) fn new(
+        listeners: &'w [Arc<Listener>],
+        connections_max: usize,
+        timeouts: Timeouts,
+        poll: Arc<Poll>,
+    ) -> Self {
         Self {
             poll,
             clients: Clients::default(),
@@ -103,12 +114,14 @@ impl<'w> Io<'w> {
             is_busy: false,
             exhausted_said: None,
             connections_max,
+            proxy_versions: None,
             deadlines: Deadlines::default(),
             timeouts,
             closes_idle: false,
             look_again_at: None,
             storages: Vec::new(),
             tails: Vec::new(),
+            census: Census::default(),
             now: Instant::now(),
         }
     }
@@ -281,6 +294,9 @@ impl<'w> Io<'w> {
             return self.close(token);
         }
         watch.interest = Some(interest);
+        if watch.caller.is_none() {
+            self.census.note(watch, kind.map_or(Waiting::Nothing, Waiting::from));
+        }
         let deadline = kind.and_then(|kind| deadline(&self.timeouts, watch, kind, self.now));
         self.deadlines.set(token, watch, deadline);
     }
@@ -340,6 +356,7 @@ impl<'w> Io<'w> {
         self.park(&mut client);
         self.clients.put_back(token, client);
         if let Some(watch) = self.clients.watch(token) {
+            self.census.note(watch, Waiting::Thread);
             self.deadlines.set(token, watch, None);
         }
     }
@@ -360,6 +377,9 @@ impl<'w> Io<'w> {
         // A process that the application has forked has the socket too, and would keep epoll's registration alive: it
         // could not be deleted any more, and would tell of a client that is gone without end.
         self.unwatch(token);
+        if let Some(watch) = self.clients.watch(token) {
+            self.census.note(watch, Waiting::Nothing);
+        }
         self.clients.remove(token);
         if !matches!(self.accepting, Accepting::Yes | Accepting::Stopped) {
             // There is a descriptor again.

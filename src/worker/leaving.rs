@@ -30,6 +30,7 @@ pub(super) struct Departure<'w> {
     scoreboard: &'w Scoreboard,
     /// The slot of this worker.
     own: u32,
+    generation: u32,
     /// SIGTERM has come, or the worker is condemned.
     pub(super) is_asked: bool,
     /// All workers leave. The master says so, at any time.
@@ -80,10 +81,11 @@ impl Accepted {
 
 impl<'w> Departure<'w> {
     /// Not yet.
-    pub(super) fn new(scoreboard: &'w Scoreboard, own: u32, backlog: u32) -> Self {
+    pub(super) fn new(scoreboard: &'w Scoreboard, own: u32, generation: u32, backlog: u32) -> Self {
         Self {
             scoreboard,
             own,
+            generation,
             is_asked: false,
             is_stopping: false,
             way: Way::Staying,
@@ -98,6 +100,11 @@ impl<'w> Departure<'w> {
     /// Whether a condemned worker with no connections may end: no other has come, if it is one to look for them.
     pub(super) fn may_end(&self) -> bool {
         self.is_quiet || !self.is_stopping
+    }
+
+    /// Whether the server was interrupted, or the worker has seen that its code has changed.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.scoreboard.is_interrupted() || self.scoreboard.reload_asked_by() >= self.generation
     }
 
     pub(super) fn has_ready_sibling(&self) -> bool {
@@ -173,7 +180,11 @@ impl Engine<'_> {
         if self.is_handing_over() && !self.has_nobody_room() {
             self.pass_all();
         }
-        let backlog = if self.departure.is_stopping { self.take_from_backlog() } else { Backlog::Empty };
+        let backlog = if self.departure.is_stopping || self.has_closed_listener() {
+            self.take_from_backlog()
+        } else {
+            Backlog::Empty
+        };
         if self.io.clients.len() == 0 {
             self.on_inbox();
             self.queue_arrivals();
@@ -241,12 +252,18 @@ impl Engine<'_> {
         }
         let mut backlog = Backlog::Empty;
         for listener in 0..self.io.listeners() {
-            if self.departure.scoreboard.is_closed() && self.io.is_ours(listener) {
+            let is_closed = self.departure.is_stopping && self.departure.scoreboard.is_closed();
+            if self.io.is_closed(listener) || is_closed && self.io.is_ours(listener) {
                 backlog = backlog.max(self.accept_last(listener).backlog());
             }
         }
         self.queue_arrivals();
         backlog
+    }
+
+    /// Whether a listener is given up that only workers of this one's configuration have.
+    fn has_closed_listener(&self) -> bool {
+        (0..self.io.listeners()).any(|listener| self.io.is_closed(listener))
     }
 
     fn accept_last(&mut self, listener: usize) -> Accepted {

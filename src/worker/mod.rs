@@ -5,16 +5,22 @@
 mod app_thread;
 mod arriving;
 mod callers;
+mod census;
 mod channel;
 mod client;
 mod condemn;
+mod counting;
 mod deadlines;
+mod delivery;
 mod engine;
+mod hooks;
 mod inbox;
 mod io;
 mod leaving;
 mod passing;
+mod proxied;
 mod queue;
+mod records;
 mod refusal;
 mod signals;
 mod spent;
@@ -30,23 +36,32 @@ mod turn;
 mod watched;
 mod watching;
 
+use self::delivery::Delivery;
+use self::hooks::Outlasting;
+pub use self::hooks::facts as listener_facts;
 use self::threads::Crew;
 pub use self::title::WorkerTitle;
 use self::watching::Watching;
 use crate::exit::Exit;
 use crate::inboxes::Inboxes;
 use crate::log::{self as logs, access::AccessLog};
-use crate::net::Listener;
+use crate::net::Listeners;
 use crate::scoreboard::{Scoreboard, State};
-use crate::settings::Settings;
+use crate::settings::{Effects, Settings};
+use crate::statsd::Statsd;
 use crate::sys::signal::{self, SelfPipe, Signal};
-use crate::sys::{environment, memory};
+use crate::sys::{asked, environment, memory};
+use crate::wsgi::Hooks;
 use crate::wsgi::app::{self, LoadError};
 use crate::wsgi::error_page;
 use crate::wsgi::interpreter::{self, Interpreter};
+use crate::wsgi::logging;
 use crate::wsgi::sources::Imports;
+use crate::wsgi::spew;
 use pyo3::prelude::*;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a worker needs from the process that forks it.
 #[derive(Clone, Copy)]
@@ -54,7 +69,7 @@ pub struct Plan<'w> {
     /// All settings.
     pub settings: &'w Settings,
     /// Where to accept; shared with the other workers.
-    pub listeners: &'w [Listener],
+    pub listeners: &'w Listeners,
     /// Which Python runs the application.
     pub interpreter: &'w Interpreter,
     /// Where to tell how far it is.
@@ -63,6 +78,14 @@ pub struct Plan<'w> {
     pub inboxes: Option<&'w Inboxes>,
     /// Which reading of the configuration the worker belongs to.
     pub generation: u32,
+    /// The hooks of its configuration file, if the master has run that.
+    pub hooks: Option<&'w Arc<Hooks>>,
+    /// Where the server was started.
+    pub folder: &'w Path,
+    /// Where it writes its stacks when the master asks for them; `None`: it is not asked.
+    pub stacks: Option<&'w File>,
+    /// The application, if it is an object of the process that forks the worker; `None`: it is to be imported.
+    pub application: Option<&'w Py<PyAny>>,
 }
 
 /// Why a worker did not get as far as serving.
@@ -101,16 +124,24 @@ impl BootError {
 pub struct Kit {
     /// Of the scoreboard.
     pub slot: u32,
+    /// How many workers the master has asked for so far, with this one.
+    pub age: u32,
     /// Opened before the fork, where a path that is wrong can still be told as a usage error.
     pub access_log: Option<AccessLog>,
+    /// Where metrics go.
+    pub statsd: Option<Statsd>,
     /// Of its process.
     pub title: WorkerTitle,
 }
 
 /// Lives the life of a worker, in the process that was just forked for it.
 pub fn run(plan: Plan<'_>, kit: Kit) -> Exit {
-    let exit = boot_and_serve(plan, kit).unwrap_or_else(|error| error.report(plan.scoreboard));
+    let slot = kit.slot;
+    let mut outlasting = Outlasting::default();
+    let exit = boot_and_serve(plan, kit, &mut outlasting).unwrap_or_else(|error| error.report(plan.scoreboard));
+    outlasting.end(plan, slot);
     interpreter::finalize();
+    logs::finish();
     exit
 }
 
@@ -119,8 +150,9 @@ pub fn run(plan: Plan<'_>, kit: Kit) -> Exit {
 /// # Errors
 /// The reason, and the status that goes with it.
 pub fn check(settings: &Settings, interpreter: &Interpreter) -> Result<(), (String, Exit)> {
-    let loaded = start_python(settings, interpreter).and_then(|()| {
-        Python::attach(|py| load(py, settings)).map(drop).map_err(|error| BootError::App(error.to_string()))
+    // Nobody runs the configuration file here.
+    let loaded = start_python(settings, interpreter, &settings.effects).and_then(|()| {
+        Python::attach(|py| app::load(py, &settings.app)).map(drop).map_err(|error| BootError::App(error.to_string()))
     });
     interpreter::finalize();
     loaded.map_err(BootError::into_parts)
@@ -134,11 +166,15 @@ pub fn check_folder(settings: &Settings) -> std::io::Result<()> {
     spool::temporary_file(&settings.temporary_folder()).map(drop)
 }
 
-fn boot_and_serve(plan: Plan<'_>, kit: Kit) -> Result<Exit, BootError> {
+fn boot_and_serve(plan: Plan<'_>, kit: Kit, outlasting: &mut Outlasting) -> Result<Exit, BootError> {
     let signals = reset_inherited(&WORKER_SIGNALS).map_err(BootError::other)?;
-    start_python(plan.settings, plan.interpreter)?;
+    start_python(plan.settings, plan.interpreter, effects(plan.settings))?;
+    tell_stacks(plan);
+    let hooks = hooks::load(plan)?;
+    configure_logging(plan, hooks.as_ref())?;
+    let hooks = outlasting.begin(hooks, plan, &kit)?;
     let serve = |imports: Option<&Imports>| {
-        Python::attach(|py| serve(py, plan, kit, &signals, load_or_explain(py, plan, imports)?))
+        Python::attach(|py| serve(py, plan, kit, &signals, load_or_explain(py, plan, imports)?, hooks))
     };
     if !plan.settings.reload {
         return serve(None);
@@ -154,10 +190,16 @@ fn serve(
     kit: Kit,
     signals: &SelfPipe,
     application: Py<PyAny>,
+    hooks: Option<&Arc<Hooks>>,
 ) -> Result<Exit, BootError> {
-    let Kit { slot, access_log, title } = kit;
-    let crew = Crew::new(py, plan, slot, signals, &application, access_log).map_err(BootError::Other)?;
+    let Kit { slot, access_log, statsd, title, .. } = kit;
+    let mut crew = Crew::new(py, plan, slot, signals, &application, (access_log, statsd)).map_err(BootError::Other)?;
+    if let Some(hooks) = hooks {
+        hooks.post_worker_init(&application).map_err(BootError::other)?;
+        crew.set_hooks(hooks);
+    }
     drop(application);
+    let delivery = Delivery::of_filtered_requests(py, plan.settings);
     crew.show(title);
     let ran = crew.run(py, || {
         if plan.settings.daemon {
@@ -166,6 +208,7 @@ fn serve(
         plan.scoreboard.slot(slot).set_state(State::Ready);
         log::debug!("ready");
     });
+    py.detach(|| drop(delivery));
     ran.map_err(BootError::Other)?;
     Ok(Exit::Stopped)
 }
@@ -190,31 +233,98 @@ fn open_signals(caught: &[Signal]) -> std::io::Result<SelfPipe> {
     SelfPipe::open(caught, &disregarded)
 }
 
-fn start_python(settings: &Settings, chosen: &Interpreter) -> Result<(), BootError> {
-    for name in MASTERS_OWN {
+/// As `--log-config` says, unless the master has done it.
+fn configure_logging(plan: Plan<'_>, hooks: Option<&Arc<Hooks>>) -> Result<(), BootError> {
+    if !logging::is_configured(plan.settings) || plan.hooks.is_some() {
+        return Ok(());
+    }
+    logging::configure(plan.settings, hooks.map(Arc::as_ref)).map_err(BootError::Other)
+}
+
+/// What a worker is to take over from the configuration file: what it does not do by running the file.
+fn effects(settings: &Settings) -> &Effects {
+    if hooks::run_the_file(settings) { &NO_EFFECTS } else { &settings.effects }
+}
+
+static NO_EFFECTS: Effects =
+    Effects { variables: Vec::new(), removed: Vec::new(), path_before: Vec::new(), path_behind: Vec::new() };
+
+fn start_python(settings: &Settings, chosen: &Interpreter, effects: &Effects) -> Result<(), BootError> {
+    if settings.logging.capture_output {
+        logs::capture_output().map_err(|error| BootError::Other(format!("--capture-output: {error}")))?;
+    }
+    run_python(settings, chosen, effects)?;
+    Python::attach(|py| {
+        if settings.spew {
+            spew::begin(py);
+        }
+        logging::bridge(py, settings.log_level).map_err(BootError::other)
+    })
+}
+
+fn run_python(settings: &Settings, chosen: &Interpreter, effects: &Effects) -> Result<(), BootError> {
+    let folder = std::env::current_dir().map_err(|error| BootError::Other(format!("no working directory: {error}")))?;
+    let before = settings.pythonpath.iter().chain(&effects.path_before).cloned();
+    // As with gunicorn, what is where the server was started can be imported too.
+    let path: Vec<PathBuf> = before.chain([folder]).chain(settings.start_folder.clone()).collect();
+    // --env has the last word.
+    let is_free = |(name, _): &&(String, String)| !settings.env.iter().any(|(own, _)| own == name);
+    let variables: Vec<_> = effects.variables.iter().filter(is_free).chain(&settings.env).cloned().collect();
+    let removed: Vec<&str> = MASTERS_OWN.into_iter().chain(effects.removed.iter().map(String::as_str)).collect();
+    let crashes = logs::error_file();
+    if interpreter::is_running() {
+        let taken_over = Python::attach(|py| {
+            interpreter::set_environment(py, &variables, &removed)?;
+            interpreter::take_over(py, &settings.arguments, &path, crashes.as_deref())?;
+            interpreter::append_path(py, &effects.path_behind)
+        });
+        return taken_over.map_err(BootError::other);
+    }
+    for name in removed {
         environment::remove(name).map_err(BootError::other)?;
     }
-    for (name, value) in &settings.env {
+    for (name, value) in &variables {
         environment::set(name, value).map_err(BootError::other)?;
     }
     if chosen.is_virtual() {
         environment::remove("PYTHONHOME").map_err(BootError::other)?;
     }
-    let folder = std::env::current_dir().map_err(|error| BootError::Other(format!("no working directory: {error}")))?;
-    let path: Vec<PathBuf> = settings.pythonpath.iter().cloned().chain([folder]).collect();
-    chosen.start(&settings.arguments, &path, logs::error_file().as_deref()).map_err(BootError::other)
+    chosen.start(&settings.arguments, &path, crashes.as_deref()).map_err(BootError::other)?;
+    Python::attach(|py| interpreter::append_path(py, &effects.path_behind)).map_err(BootError::other)
+}
+
+/// Starts Python in the master, which runs hooks.
+///
+/// # Errors
+/// A sentence that says why it does not start.
+pub fn start_python_of_master(settings: &Settings, chosen: &Interpreter) -> Result<(), String> {
+    // The variables of --env are set with it running, so that the next configuration can take them back.
+    let mut without = settings.clone();
+    without.env.clear();
+    // It runs the configuration file.
+    let started = if interpreter::is_running() { Ok(()) } else { run_python(&without, chosen, &NO_EFFECTS) };
+    started.and_then(|()| start_python(settings, chosen, &NO_EFFECTS)).map_err(|error| error.into_parts().0)
+}
+
+/// Has this process, and those that it forks, write down where its threads are when the master asks. Before the
+/// application is imported, which may hang.
+fn tell_stacks(plan: Plan<'_>) {
+    let Some(file) = plan.stacks else { return };
+    if let Err(error) = Python::attach(|py| interpreter::write_stacks_upon(py, asked::number(), file)) {
+        log::debug!("no stacks will be told: {error}");
+    }
 }
 
 /// Variables with which a supervisor speaks to the master. An application that found them would speak for it.
 const MASTERS_OWN: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-fn load(py: Python<'_>, settings: &Settings) -> Result<Py<PyAny>, LoadError> {
-    app::load(py, &settings.app)
+fn load(py: Python<'_>, plan: Plan<'_>) -> Result<Py<PyAny>, LoadError> {
+    plan.application.map_or_else(|| app::load(py, &plan.settings.app), |application| Ok(application.clone_ref(py)))
 }
 
 /// The application; for a worker that reloads, what to serve until it can be loaded.
 fn load_or_explain(py: Python<'_>, plan: Plan<'_>, imports: Option<&Imports>) -> Result<Py<PyAny>, BootError> {
-    let application = match (load(py, plan.settings), imports) {
+    let application = match (load(py, plan), imports) {
         (Ok(application), _) => application,
         (Err(error), Some(imports)) => explain(py, plan, &error, imports)?,
         (Err(error), None) => return Err(BootError::App(error.to_string())),

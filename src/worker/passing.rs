@@ -4,7 +4,7 @@
 use super::channel::Channel;
 use super::client::{Client, Stage, Token};
 use super::engine::Engine;
-use super::inbox::{Exhausted, Message, Moved, MovedRequest, Outgoing, Passed, Siblings};
+use super::inbox::{Exhausted, Introduction, Message, Moved, MovedRequest, Outgoing, Passed, Siblings};
 use crate::http::Connection;
 use crate::http::connection::{Exported, Phase};
 use crate::inboxes::Inboxes;
@@ -200,24 +200,26 @@ impl Engine<'_> {
     }
 
     fn take_in(&mut self, moved: Moved) {
-        let Moved { stream, listener, peer, requests, request, leftover, input_ended } = moved;
-        if listener >= self.io.listeners() {
-            log::error!("a connection of listener {listener}, which is not there, was dropped");
-            return;
-        }
+        let Moved { stream, listener, peer, introduction, requests, request, leftover, input_ended } = moved;
+        // A worker of a newer configuration may have sent it, from an address that this one does not know.
+        let listener = if listener < self.places { listener } else { 0 };
         let MovedRequest { head, body } = request.unwrap_or_default();
         let mut client = Client::new(Channel::new(stream), peer, listener);
         client.requests = requests;
         match Connection::adopt(&head, &leftover, input_ended, &self.rules.limits) {
             Ok(connection) => client.connection = connection,
-            Err(error) => {
-                log::error!("a request that another worker took for sound was dropped: {error}");
-                return;
-            }
+            // For a worker of another configuration it was sound.
+            Err(error) => self.refuse(&mut client, error),
+        }
+        match (introduction, self.io.proxy_versions) {
+            (Introduction::Made(header), _) => client.proxied = Some(header),
+            (Introduction::Awaited, Some(versions)) => client.connection.expect_proxy_header(versions),
+            (Introduction::Awaited | Introduction::None, _) => {}
         }
         if let Err(error) = client.body.push(&body, &self.rules.spool) {
             self.refuse_storage(&mut client, &error);
         }
+        client.complete_at = Some(self.io.now);
         let token = self.io.clients.insert(Box::new(client));
         self.arrivals.push_back(token);
         self.note_connections();
@@ -237,12 +239,21 @@ fn fits(client: &Client) -> bool {
     exported.as_ref().and_then(|exported| outgoing(client, exported)).is_some_and(|outgoing| outgoing.fits())
 }
 
+fn introduction(client: &Client) -> Introduction {
+    match client.proxied {
+        Some(header) => Introduction::Made(header),
+        None if client.connection.expects_proxy_header() => Introduction::Awaited,
+        None => Introduction::None,
+    }
+}
+
 /// What is sent of a client; `None` if its body is in a file or with the application.
 fn outgoing<'c>(client: &'c Client, exported: &'c Exported<'c>) -> Option<Outgoing<'c>> {
     Some(Outgoing {
         stream: &client.channel.as_ref()?.stream,
         listener: client.listener,
         peer: client.peer,
+        introduction: introduction(client),
         requests: client.requests,
         head: exported.head,
         body: client.body.in_memory()?,

@@ -2,6 +2,7 @@
 
 use super::client::{Client, Stage};
 use super::engine::Engine;
+use super::proxied;
 use crate::http::response::{ResponseTo, push_plain};
 use crate::http::{RequestError, Version};
 use crate::sys::socket::Peer;
@@ -9,7 +10,7 @@ use crate::sys::socket::Peer;
 impl Engine<'_> {
     /// Answers a request that is malformed or too large, and ends the connection.
     pub(super) fn refuse(&mut self, client: &mut Client, error: RequestError) {
-        log::debug!("refused a request from {}: {error}", PeerText(client.peer));
+        log::debug!("refused a request from {}: {error}", PeerText(proxied::far_end(client.peer, client.proxied)));
         self.answer(client, error.status(), &error.to_string());
     }
 
@@ -26,6 +27,7 @@ impl Engine<'_> {
     }
 
     fn answer(&mut self, client: &mut Client, status: u16, detail: &str) {
+        self.count_refusal(status);
         // What the request said about itself is not to be trusted: no keep-alive, and a body whatever the method.
         let to = ResponseTo { is_head: false, version: Version::Http11, persists: false };
         if let Some(channel) = &mut client.channel {

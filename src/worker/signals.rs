@@ -9,7 +9,12 @@ impl Engine<'_> {
     pub(super) fn on_signals(&mut self) {
         for signal in self.signals.drain() {
             match signal {
-                Signal::Term => self.departure.is_asked = true,
+                Signal::Term => {
+                    self.departure.is_asked = true;
+                    if self.departure.is_interrupted() {
+                        self.last_calls.interrupt(self.slot.requests());
+                    }
+                }
                 Signal::Usr1 => self.reopen_logs(),
                 // Not caught.
                 Signal::Hup | Signal::Int | Signal::Quit | Signal::Usr2 => {}

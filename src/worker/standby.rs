@@ -134,6 +134,7 @@ impl<'t, 'w> Standby<'t, 'w> {
             is_idle &= is_same && !is_away(sequence);
             if is_same && is_away(sequence) {
                 desk.work.look_at_caller(seat);
+                desk.work.show_call(seat);
                 desk.work.end_late_call(seat);
             }
         }
@@ -236,7 +237,7 @@ impl<'t, 'w> Standby<'t, 'w> {
         self.ticked_at = desk.work.io.now;
         self.look_at_calls(desk);
         desk.work.send_finished();
-        desk.work.flush_log();
+        desk.work.flush_records();
         if !desk.has_parked() {
             return;
         }

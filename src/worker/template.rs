@@ -5,14 +5,15 @@
 //! them: the process between template and worker ends at once (see [`process::fork_orphan`]).
 
 use super::{
-    BootError, Kit, Plan, WORKER_SIGNALS, WorkerTitle, load_or_explain, open_signals, reset_inherited, serve,
-    start_python,
+    BootError, Kit, Outlasting, Plan, WORKER_SIGNALS, WorkerTitle, configure_logging, effects, hooks, load_or_explain,
+    open_signals, reset_inherited, serve, start_python, tell_stacks,
 };
 use crate::exit::Exit;
 use crate::log::access::AccessLog;
 use crate::log::{self as logs, Identity};
 use crate::orders::{Order, Receiver};
 use crate::scoreboard::{Scoreboard, State};
+use crate::statsd::Statsd;
 use crate::sys::memory;
 use crate::sys::process::{self, OrphanFork, Pid};
 use crate::sys::signal::{SelfPipe, Signal};
@@ -35,9 +36,11 @@ pub struct Post {
 
 /// Lives the life of a template, in the process that was just forked for it; and that of each worker, in the processes
 /// that it forks.
-pub fn run(plan: Plan<'_>, post: Post, access_log: Option<AccessLog>, title: Title) -> Exit {
-    let exit = boot_and_fork(plan, post, access_log, title).unwrap_or_else(|error| error.report(plan.scoreboard));
+pub fn run(plan: Plan<'_>, post: Post, access_log: Option<AccessLog>, statsd: Option<Statsd>, title: Title) -> Exit {
+    let exit =
+        boot_and_fork(plan, post, access_log, statsd, title).unwrap_or_else(|error| error.report(plan.scoreboard));
     interpreter::finalize();
+    logs::finish();
     exit
 }
 
@@ -45,11 +48,15 @@ fn boot_and_fork(
     plan: Plan<'_>,
     post: Post,
     mut access_log: Option<AccessLog>,
+    statsd: Option<Statsd>,
     title: Title,
 ) -> Result<Exit, BootError> {
     // The master ends it by way of the orders: a template that a signal ended would be missing.
     let signals = reset_inherited(&[Signal::Usr1]).map_err(BootError::other)?;
-    start_python(plan.settings, plan.interpreter)?;
+    start_python(plan.settings, plan.interpreter, effects(plan.settings))?;
+    tell_stacks(plan);
+    let hooks = hooks::load(plan)?;
+    configure_logging(plan, hooks.as_ref())?;
     Python::attach(|py| {
         let application = load_or_explain(py, plan, None)?;
         save_memory();
@@ -60,7 +67,14 @@ fn boot_and_fork(
             Place::Worker(order, signals) => {
                 follow_logs(&mut access_log);
                 let title = WorkerTitle::new(title, order.number, &plan.settings.proc_name);
-                serve(py, plan, Kit { slot: order.slot, access_log, title }, &signals, application)
+                let kit = Kit { slot: order.slot, age: order.age, access_log, statsd, title };
+                let mut outlasting = Outlasting::default();
+                let served = outlasting
+                    .begin(hooks, plan, &kit)
+                    .and_then(|hooks| serve(py, plan, kit, &signals, application, hooks));
+                let exit = served.unwrap_or_else(|error| error.report(plan.scoreboard));
+                py.detach(|| outlasting.end(plan, order.slot));
+                Ok(exit)
             }
         }
     })

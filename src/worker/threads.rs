@@ -5,9 +5,11 @@ use super::app_thread::AppThread;
 use super::channel::{Outlet, ResponseRoom};
 use super::condemn::Patience;
 use super::engine::{Engine, Rules};
+use super::hooks::LastCalls;
 use super::io::Io;
 use super::leaving::Departure;
 use super::passing::Passing;
+use super::proxied::{self, ProxyRules};
 use super::spent;
 use super::spool::SpoolSettings;
 use super::stacks::Stacks;
@@ -17,15 +19,19 @@ use super::title::WorkerTitle;
 use super::turn::Turn;
 use crate::http::Limits;
 use crate::log::access::AccessLog;
-use crate::net::{Listener, LocalAddress};
+use crate::net::LocalAddress;
 use crate::settings::Settings;
+use crate::statsd::Statsd;
 use crate::sys::poll::Poll;
 use crate::sys::process::ThreadStatus;
+use crate::sys::random;
 use crate::sys::signal::{self, SelfPipe};
 use crate::wsgi::environ::ServerNames;
-use crate::wsgi::{Handler, Shared};
+use crate::wsgi::spew;
+use crate::wsgi::{Handler, HeaderRules, Hooks, RequestId, Shared};
 use pyo3::prelude::*;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
@@ -43,6 +49,8 @@ pub(super) struct Crew<'w> {
     /// For each application thread, the first of which is the main thread.
     handlers: Vec<(Handler, Arc<Shared<Outlet>>)>,
     statuses: Vec<OnceLock<ThreadStatus>>,
+    /// `--spew`.
+    is_traced: bool,
 }
 
 impl<'w> Crew<'w> {
@@ -54,26 +62,43 @@ impl<'w> Crew<'w> {
         index: u32,
         signals: &'w SelfPipe,
         application: &Py<PyAny>,
-        access_log: Option<AccessLog>,
+        records: (Option<AccessLog>, Option<Statsd>),
     ) -> Result<Self, String> {
         let threads = plan.settings.threads as usize;
         let exchanges = exchanges(plan.settings);
-        let logged_keys = access_log.as_ref().map_or_else(Vec::new, |log| log.environ_names().to_vec());
+        name_requests(&exchanges, plan.settings)?;
+        let logged_keys = records.0.as_ref().map_or_else(Vec::new, |log| log.environ_names().to_vec());
         let names: Vec<ServerNames> =
-            plan.listeners.iter().map(|listener| server_names(listener, plan.settings)).collect();
+            plan.listeners.places.iter().map(|place| server_names(place, plan.settings)).collect();
+        let headers = header_rules(plan.settings);
         let handlers = exchanges.iter().map(|exchange| {
             let application = application.clone_ref(py);
-            let handler = Handler::new(py, application, &names, logged_keys.clone(), Arc::clone(exchange))?;
+            let (headers, logged_keys) = (headers.clone(), logged_keys.clone());
+            let handler = Handler::new(py, application, &names, headers, logged_keys, Arc::clone(exchange))?;
             Ok::<_, PyErr>((handler, Arc::clone(exchange)))
         });
         let handlers = handlers.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let patience = Patience { timeout: plan.settings.timeout, stacks: Stacks::new(py) };
         let made = Poll::new().map(Arc::new).and_then(|poll| {
-            let engine = engine(plan, index, signals, access_log, exchanges, patience, &poll)?;
+            let engine = engine(plan, index, signals, records, exchanges, patience, &poll)?;
             Ok((Turn::new(engine, threads)?, poll))
         });
         let (turn, poll) = made.map_err(|error| format!("cannot poll: {error}"))?;
-        Ok(Self { turn, poll, handlers, statuses: (0..threads).map(|_| OnceLock::new()).collect() })
+        Ok(Self {
+            turn,
+            poll,
+            handlers,
+            statuses: (0..threads).map(|_| OnceLock::new()).collect(),
+            is_traced: plan.settings.spew,
+        })
+    }
+
+    /// What is called besides the application.
+    pub(super) fn set_hooks(&mut self, hooks: &Arc<Hooks>) {
+        for (handler, _) in &mut self.handlers {
+            handler.set_hooks(hooks);
+        }
+        self.turn.lock().work.last_calls = LastCalls::new(hooks);
     }
 
     /// Where the worker shows what it does.
@@ -95,11 +120,11 @@ impl<'w> Crew<'w> {
                 .enumerate()
                 .map(|(seat, (handler, exchange))| AppThread::new(seat, turn, Arc::clone(poll), handler, exchange));
             let Some(mut main) = app_threads.next() else { return Ok(()) };
-            let mut running = Running { turn, threads: Vec::new() };
+            let mut running = Running { turn, threads: Vec::new(), is_traced: self.is_traced };
             let started = running.start(scope, app_threads, statuses, Standby::new(turn, Arc::clone(poll), statuses));
             let ran = started.and_then(|()| start_serving(turn, ready)).map(|()| main.run(py));
             running.end(py);
-            turn.lock().work.flush_log();
+            turn.lock().work.finish_records();
             ran
         })
     }
@@ -114,26 +139,46 @@ fn exchanges(settings: &Settings) -> Vec<Arc<Shared<Outlet>>> {
     (0..settings.threads).map(|_| Arc::new(Shared::new(Outlet::new(Arc::clone(&room))))).collect()
 }
 
+/// In the worker, after the fork: otherwise two of them would use the same names.
+fn name_requests(exchanges: &[Arc<Shared<Outlet>>], settings: &Settings) -> Result<(), String> {
+    let Some(header) = &settings.logging.request_id_header else { return Ok(()) };
+    for exchange in exchanges {
+        let mut seed = [0; 32];
+        random::fill(&mut seed).map_err(|error| format!("--request-id-header {header}: {error}"))?;
+        exchange.lock().request_id = Some(RequestId::new(header, seed));
+    }
+    Ok(())
+}
+
 fn engine<'w>(
     plan: Plan<'w>,
     index: u32,
     signals: &'w SelfPipe,
-    access_log: Option<AccessLog>,
+    records: (Option<AccessLog>, Option<Statsd>),
     exchanges: Vec<Arc<Shared<Outlet>>>,
     patience: Patience,
     poll: &Arc<Poll>,
 ) -> io::Result<Engine<'w>> {
     let settings = plan.settings;
-    let mut io = Io::new(plan.listeners, settings.worker_connections, Timeouts::new(settings), Arc::clone(poll));
+    let mut io = Io::new(&plan.listeners.open, settings.worker_connections, Timeouts::new(settings), Arc::clone(poll));
+    io.proxy_versions = proxied::versions(settings.proxies.proxy_protocol);
     let passing = plan.inboxes.map(|inboxes| Passing::new(inboxes, plan.scoreboard, index));
     if let Some(passing) = &passing {
         io.watch_inbox(passing.inbox())?;
     }
     let slot = plan.scoreboard.slot(index);
-    let departure = Departure::new(plan.scoreboard, index, settings.backlog);
+    let departure = Departure::new(plan.scoreboard, index, plan.generation, settings.backlog);
     let mut engine = Engine::new(io, slot, signals, rules(settings), exchanges, patience, departure)?;
     engine.passing = passing;
-    engine.access_log = access_log;
+    engine.places = plan.listeners.places.len();
+    (engine.access_log, engine.statsd) = records;
+    if !settings.logging.slow_request_log.is_zero() {
+        engine.slow_request = settings.logging.slow_request_log;
+    }
+    engine.statistics = engine.statistics.filter(|_| settings.is_watched());
+    if let Some(statistics) = engine.statistics {
+        statistics.set_threads(settings.threads.into());
+    }
     engine.requests_max = spent::requests_max(settings);
     Ok(engine)
 }
@@ -153,6 +198,8 @@ fn start_serving(turn: &Turn<Engine<'_>>, ready: impl FnOnce()) -> Result<(), St
 struct Running<'t, 'w, 's> {
     turn: &'t Turn<Engine<'w>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
+    /// Whether they are to tell each line that they run.
+    is_traced: bool,
 }
 
 impl<'t, 'w, 's> Running<'t, 'w, 's>
@@ -169,6 +216,7 @@ where
         mut standby: Standby<'t, 'w>,
     ) -> Result<(), String> {
         note_status(&statuses[0]);
+        let is_traced = self.is_traced;
         self.spawn(scope, "minicorn-stand".to_owned(), STANDBY_STACK_BYTES, move || standby.run())?;
         for (mut app_thread, (index, status)) in app_threads.zip(statuses.iter().enumerate().skip(1)) {
             let name = format!("minicorn-app-{}", index + 1);
@@ -176,6 +224,9 @@ where
                 note_status(status);
                 Python::attach(|py| {
                     name_thread(py, &name);
+                    if is_traced {
+                        spew::begin(py);
+                    }
                     app_thread.run(py);
                 });
             })?;
@@ -200,7 +251,11 @@ where
     /// Ends all of them, and waits for it. They may need Python to end.
     fn end(self, py: Python<'_>) {
         Engine::end(self.turn, &mut self.turn.lock());
-        py.detach(|| self.threads.into_iter().for_each(|thread| _ = thread.join()));
+        let last_calls = std::mem::take(&mut self.turn.lock().work.last_calls);
+        py.detach(|| {
+            self.threads.into_iter().for_each(|thread| _ = thread.join());
+            last_calls.wait();
+        });
     }
 }
 
@@ -230,7 +285,9 @@ fn rules(settings: &Settings) -> Rules {
             field_bytes_max: settings.limit_request_field_size,
             fields_max: settings.limit_request_fields,
             body_bytes_max: settings.limit_request_body,
+            leniency: proxied::leniency(settings.leniency),
         },
+        proxies: ProxyRules::new(&settings.proxies),
         spool: SpoolSettings { memory_max: settings.body_memory_max, folder: settings.temporary_folder() },
         is_keep_alive: !settings.keep_alive.is_zero(),
         is_buffering: settings.request_buffering,
@@ -238,8 +295,14 @@ fn rules(settings: &Settings) -> Rules {
     }
 }
 
-fn server_names(listener: &Listener, settings: &Settings) -> ServerNames {
-    let (name, port) = match &listener.local {
+/// The application may have set the variable when it was loaded, as with gunicorn.
+fn header_rules(settings: &Settings) -> HeaderRules {
+    let mount = std::env::var_os("SCRIPT_NAME").unwrap_or_default();
+    HeaderRules::new(&settings.proxies, mount.into_vec())
+}
+
+fn server_names(place: &LocalAddress, settings: &Settings) -> ServerNames {
+    let (name, port) = match place {
         LocalAddress::Tcp(address) => (Some(address.ip().to_string()), address.port().to_string()),
         LocalAddress::Unix(_) | LocalAddress::Abstract(_) => (None, "80".to_owned()),
     };

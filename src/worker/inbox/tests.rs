@@ -51,6 +51,7 @@ fn idle(stream: &Stream) -> Outgoing<'_> {
         stream,
         listener: 0,
         peer: Peer::Unix,
+        introduction: Introduction::None,
         requests: 0,
         head: b"",
         body: b"",
@@ -87,6 +88,7 @@ fn a_connection_moves_with_all_that_is_known_of_it() {
         stream: &stream,
         listener: 7,
         peer,
+        introduction: Introduction::Awaited,
         requests: u64::from(u32::MAX) + 1,
         head: b"POST / HTTP/1.1\r\n\r\n",
         body: b"body",
@@ -99,6 +101,7 @@ fn a_connection_moves_with_all_that_is_known_of_it() {
 
     let mut moved = received(&receiver);
     assert_eq!((moved.listener, moved.peer, moved.requests), (7, peer, u64::from(u32::MAX) + 1));
+    assert_eq!(moved.introduction, Introduction::Awaited);
     let request = MovedRequest { head: b"POST / HTTP/1.1\r\n\r\n".to_vec(), body: b"body".to_vec() };
     assert_eq!(
         (moved.request.take(), moved.leftover.as_slice(), moved.input_ended),
@@ -178,6 +181,31 @@ fn peers_arrive_as_they_are() {
     }
 }
 
+#[test]
+fn introductions_arrive_as_they_are() {
+    let tcp = |source: &str, destination: &str| ProxyHeader::Tcp {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+    };
+    let made = [
+        ProxyHeader::Local,
+        ProxyHeader::Unknown,
+        ProxyHeader::Unix,
+        tcp("192.0.2.1:4242", "203.0.113.9:443"),
+        tcp("[2001:db8::1]:65535", "[::1]:0"),
+    ];
+    for introduction in [Introduction::None, Introduction::Awaited].into_iter().chain(made.map(Introduction::Made)) {
+        let mut bytes = Vec::new();
+        encode_introduction(introduction, &mut bytes);
+        let mut rest = Rest(&bytes);
+        assert_eq!((decode_introduction(&mut rest), rest.0.len()), (Some(introduction), 0));
+    }
+    let mut bytes = vec![MADE_TCP];
+    encode_peer(Peer::Unix, &mut bytes);
+    encode_peer(Peer::Unix, &mut bytes);
+    assert_eq!(decode_introduction(&mut Rest(&bytes)), None);
+}
+
 /// Sends these bytes as the description of a connection, and tells whether one came out.
 fn is_understood(family: &Family, description: &[u8]) -> bool {
     let (stream, client) = connection();
@@ -208,6 +236,7 @@ fn a_description_that_is_not_exactly_right_is_dropped_with_its_socket() {
     };
     assert!(!is_understood(&family, &with(0, 2)), "an unknown flag");
     assert!(!is_understood(&family, &with(13, 5)), "an unknown kind of peer");
+    assert!(!is_understood(&family, &with(14, 6)), "an unknown kind of introduction");
     assert!(!is_understood(&family, &with(17, 0xff)), "a length beyond the end");
     let headless = Outgoing { head: b"", ..outgoing };
     assert!(!is_understood(&family, &[&headless.preamble()[..], b"bodyleft"].concat()));
@@ -232,7 +261,8 @@ proptest! {
         let (stream, _client) = connection();
         let (head, body, leftover) = (&head[..], &body[..], &leftover[..]);
         let (listener, peer) = (listener as usize, Peer::Unix);
-        let outgoing = Outgoing { stream: &stream, listener, peer, requests, head, body, leftover, input_ended };
+        let outgoing =
+            Outgoing { listener, peer, requests, head, body, leftover, input_ended, ..idle(&stream) };
         assert_sent(&family.worker(0).send(0, &outgoing));
         let moved = received(&family.worker(0));
         prop_assert_eq!((moved.listener, moved.requests, moved.input_ended), (listener, requests, input_ended));

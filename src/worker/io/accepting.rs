@@ -69,6 +69,11 @@ impl Io<'_> {
         self.listeners[listener].is_ours()
     }
 
+    /// Whether nobody new connects to a listener any more, which goes with a configuration.
+    pub(in crate::worker) fn is_closed(&self, listener: usize) -> bool {
+        self.listeners[listener].is_closed()
+    }
+
     /// Ceases to poll the listeners, for good.
     pub(in crate::worker) fn stop_accepting(&mut self) {
         self.pause_accepting(Accepting::Stopped);
@@ -123,7 +128,10 @@ impl Io<'_> {
             }
             match socket::accept(self.listeners[listener].as_fd()) {
                 Ok((stream, peer)) => {
-                    let client = Client::new(Channel::new(stream), peer, listener);
+                    let mut client = Client::new(Channel::new(stream), peer, self.listeners[listener].number);
+                    if let Some(versions) = self.proxy_versions {
+                        client.connection.expect_proxy_header(versions);
+                    }
                     accepted.push(self.clients.insert(Box::new(client)));
                 }
                 Err(AcceptError::NotNow) => {
