@@ -4,7 +4,8 @@
 //! # Processes
 //!
 //! ```text
-//! master            one thread, no Python: listeners, signals, the books of the workers
+//! master            one thread, no Python: listeners, signals, the books of the workers, health and metrics. Only for
+//!                   hooks of its own, or as a guest of `minicorn.run()`, does Python run in it
 //!  └─ worker 1..N   one CPython each; T threads that call the application, one of which also polls, and the standby,
 //!                 a thread that polls when none of them can, and never takes the GIL
 //!  └─ template      with `--preload`: imports the application and forks the workers, which are the master's children
@@ -13,6 +14,9 @@
 //! The master forks first, and Python starts in the child: so a reload sees new code, an import that crashes stays in
 //! its worker, and the master stays small. They share a few pages of memory, the scoreboard, and the inboxes through
 //! which connections move from one worker to another, and nothing else.
+//!
+//! Where the server is a *guest* in a Python that runs already, the extension module of the Python package, the master is
+//! detached from that Python, and its workers take it over.
 //!
 //! # One request, in the order of its bytes
 //!
@@ -30,6 +34,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`program`] | everything in the order of its start, and what the master wants done besides |
+//! | `python` | the extension module of the Python package, behind a feature |
 //! | [`settings`] | what can be configured, declared once |
 //! | [`http`] | HTTP/1.1 without I/O: bytes in, events out; values in, bytes out |
 //! | [`wsgi`] | Python, and only here: PEP 3333 |
@@ -39,7 +44,10 @@
 //! | [`scoreboard`] | one slot of shared memory per worker |
 //! | [`inboxes`] | one inbox per worker, for connections that move to a sibling |
 //! | [`orders`] | what the master asks of a template |
-//! | [`log`] | the error log, and under it the access log |
+//! | [`log`] | the error log, under it the access log, and syslog for both |
+//! | [`statsd`] | metrics on their way to a statsd |
+//! | [`ctl`] | `minicorn ctl`: the client of a running server's control socket |
+//! | [`admin`] | what the master tells over HTTP: health, metrics, status |
 //! | [`banner`] | what is said when the server is up |
 //! | [`exit`] | every exit status, with its reason |
 //! | [`sys`] | the operating system, in our words |
@@ -47,7 +55,8 @@
 //! # What never happens
 //!
 //! - `http` does no I/O, reads no clock and knows no Python; it gets limits and time as values.
-//! - `master` holds no Python object and never calls the application; it never parses HTTP.
+//! - `master` holds no Python object and never calls the application; it never parses HTTP (what the process
+//!   of the master is asked at `--admin-bind` is read by `admin`).
 //! - `settings`, `exit`, `sys` and `http` use no other module of ours (`settings` ends with an `exit` status).
 //! - Only `sys` and `wsgi::ffi` contain unsafe code.
 //! - Nobody waits for a client, a disk or the desk's next event while holding the GIL, and nobody waits for the GIL at the
@@ -65,8 +74,12 @@
 //! reading of the configuration, and the workers made from it; it is *proven* when one of them has been ready. In the
 //! master, a *seat* is one of the N places for workers; its worker may change, after a crash or by a *renewal*, in which the
 //! *successor* comes first. A worker is *worn* when it should be replaced though it serves well.
+//! An *introduction* is what a PROXY header says of its sender's client. A lenient parser *mends* a head into one that the
+//! strict parser takes.
 
+pub mod admin;
 pub mod banner;
+pub mod ctl;
 pub mod exit;
 pub mod http;
 pub mod inboxes;
@@ -75,8 +88,11 @@ pub mod master;
 pub mod net;
 pub mod orders;
 pub mod program;
+#[cfg(feature = "extension-module")]
+pub mod python;
 pub mod scoreboard;
 pub mod settings;
+pub mod statsd;
 pub mod sys;
 pub mod worker;
 pub mod wsgi;

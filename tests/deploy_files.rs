@@ -136,6 +136,30 @@ fn minicorn_accepts_its_command_lines() {
     );
 }
 
+/// Those who ask whether it is well ask the master, where it listens for them.
+#[test]
+fn checks_ask_the_master() {
+    let deployment = deploy_file("kubernetes/deployment.yaml");
+    let probes: Vec<&str> = deployment.lines().filter(|line| line.contains("httpGet:")).map(str::trim).collect();
+    let [ready, alive] = ["/readyz", "/healthz"].map(|path| format!("httpGet: {{path: {path}, port: admin}}"));
+    assert_eq!(probes, [&*ready, &*ready, &*alive]);
+    assert!(deployment.contains("{name: admin, containerPort: 9000}"));
+    let addresses = command_lines().into_iter().filter_map(|(file, words)| {
+        let place = words.iter().position(|word| word == "--admin-bind")?;
+        Some((file, words[place + 1].clone()))
+    });
+    let addresses: Vec<_> = addresses.collect();
+    let inside = "127.0.0.1:9000".to_owned();
+    let expected = [
+        ("Dockerfile", inside.clone()),
+        ("compose.yaml", inside.clone()),
+        ("kubernetes/deployment.yaml", "0.0.0.0:9000".to_owned()),
+    ];
+    assert_eq!(addresses, expected);
+    assert!(deploy_file("Dockerfile").contains(&format!("http://{inside}/readyz")));
+    assert!(deploy_file("haproxy.cfg").contains("http-check send meth GET uri /readyz "));
+}
+
 /// The times of the files fit together: who waits for minicorn waits longer than it takes.
 #[test]
 fn supervisors_wait_longer_than_minicorn() {

@@ -388,6 +388,8 @@ fn a_full_disk_does_not_end_the_server() {
     let program = Program::new(&[&["--bind", &bind][..], &options, &["tests.apps.hello:app"]].concat());
     let server = Server::start_at(program, Address::Tcp(address));
     let workers = wait_for_workers(&server, 2);
+    // Before anybody is ready, the end of one would be that of the server.
+    server.get("/").expect_status(200);
     assert!(std::fs::write(disk.path().join("filler"), vec![0; 2 << 20]).is_err(), "it has room for two megabytes");
     for worker in workers {
         process::signal(worker, Signal::SIGKILL);

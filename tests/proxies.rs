@@ -62,7 +62,9 @@ fn one_server_after_the_other_behind_haproxy() {
     let scratch = Scratch::new();
     let start = |name: &str| {
         let bind = format!("unix:{}", scratch.text(name));
-        let options = ["--bind", &bind, "--workers", "2", "--access-logfile", "none", "--shutdown-delay", "1"];
+        let admin = format!("{bind}.admin");
+        let delay = ["--shutdown-delay", "1", "--admin-bind", &admin];
+        let options = [&["--bind", &bind, "--workers", "2", "--access-logfile", "none"][..], &delay].concat();
         serve("deployed", &options)
     };
     let (mut one, mut two) = (start("one"), start("two"));

@@ -222,6 +222,8 @@ fn a_syntax_error_is_shown_and_mended() {
         wait_for_idle(&server, 2);
         project.save("main.py", "def app(environ, start_response:\n    return [b'<b>']\n");
         let page = wait_for_error_page(&server, "SyntaxError");
+        // Until then the other worker has the old code.
+        server.log().wait_for("generation 2 serves");
         assert_eq!(page.value("Content-Type"), Some("text/html; charset=utf-8"));
         assert!(page.text().contains("main.py") && page.text().contains("&quot;, line 1"), "{}", page.text());
         let head = server.ask("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");

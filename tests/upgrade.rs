@@ -330,6 +330,32 @@ fn a_killed_old_master_is_succeeded() {
     assert!(!Path::new(&path).exists());
 }
 
+/// What the old master has, the new one gets when that is gone; also if it has other sockets of its own by then.
+#[test]
+fn the_masters_own_sockets_are_taken_over() {
+    let scratch = Scratch::new();
+    let (control, admin) = (scratch.text("ctl"), scratch.text("admin"));
+    let settings = |admin: &str| format!("control_socket = '{control}'\nadmin_bind = 'unix:{admin}'\n");
+    let file = scratch.write("conf.py", &settings(&admin));
+    let mut server = Server::start(Program::new(&["-c", &file, "--bind", "127.0.0.1:0", &app_path("hello")]));
+    let old = server.master;
+    let new = upgrade(&server, old);
+    let asked = || Program::new(&["ctl", "-s", &control, "status"]).run();
+    assert!(asked().expect_status(0).stdout.contains(&format!("(pid {old})")));
+    let other = format!("{admin}.other");
+    scratch.write("conf.py", &settings(&other));
+    process::signal(new, Signal::SIGHUP);
+    server.log().wait_for("generation 2 serves");
+    Client::connect(&Address::Unix(other.into())).get("/healthz").expect_status(200);
+    stop(&mut server, old);
+    server.log().wait_for(&format!("the old master, pid {old}, is gone"));
+    wait_until("the control socket", || Path::new(&control).exists());
+    assert!(asked().expect_status(0).stdout.contains(&format!("(pid {new})")));
+    assert!(!Path::new(&admin).exists());
+    stop(&mut server, new);
+    assert!(!Path::new(&control).exists());
+}
+
 #[test]
 fn half_a_hand_over_is_refused() {
     let arguments = ["--bind", "127.0.0.1:0", &app_path("hello")];

@@ -2,7 +2,9 @@
 //!
 //! What minicorn should do is not said here: the cases say it, ten lines each.
 
+pub mod admin;
 pub mod client;
+pub mod collector;
 pub mod gate;
 pub mod load;
 pub mod process;
@@ -17,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use admin::Admin;
 pub use client::Client;
 pub use gate::{Gate, Held};
 pub use program::Program;

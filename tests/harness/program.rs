@@ -14,8 +14,18 @@ use super::wait::{wait_for, wait_until};
 use super::{ROOT, virtual_environment};
 
 /// What the tests' own environment must not decide.
-const CLEARED: [&str; 7] =
-    ["WEB_CONCURRENCY", "PORT", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", "SCRIPT_NAME", "GUNICORN_CMD_ARGS"];
+const CLEARED: [&str; 10] = [
+    "WEB_CONCURRENCY",
+    "PORT",
+    "FORWARDED_ALLOW_IPS",
+    "SENDFILE",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "CONDA_PREFIX",
+    "SCRIPT_NAME",
+    "GUNICORN_CMD_ARGS",
+    "MINICORN_CMD_ARGS",
+];
 
 pub struct Program(Command);
 

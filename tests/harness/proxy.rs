@@ -30,9 +30,16 @@ impl Proxy {
     }
 
     #[track_caller]
+    /// Both with their admin address at the same path with `.admin` behind it.
     pub fn haproxy(one: &Address, two: &Address) -> Proxy {
+        Proxy::haproxy_with(one, two, "", None)
+    }
+
+    /// One that gives its servers these options, and listens at a TCP port too if told to.
+    #[track_caller]
+    pub fn haproxy_with(one: &Address, two: &Address, options: &str, port: Option<u16>) -> Proxy {
         let scratch = Scratch::new();
-        let config = scratch.write("haproxy.cfg", &haproxy_config(&scratch, one, two));
+        let config = scratch.write("haproxy.cfg", &haproxy_config(&scratch, one, two, options, port));
         let proxy = Proxy::start(Program::prepare(&system_program("haproxy"), &["-db", "-f", &config]), scratch);
         wait_until("both servers to be up", || ["one", "two"].iter().all(|server| proxy.state_of(server).is_up()));
         proxy
@@ -117,18 +124,26 @@ fn nginx_config(scratch: &Scratch, server: &Address) -> String {
     )
 }
 
-fn haproxy_config(scratch: &Scratch, one: &Address, two: &Address) -> String {
+fn haproxy_config(scratch: &Scratch, one: &Address, two: &Address, options: &str, port: Option<u16>) -> String {
+    let bind = match port {
+        Some(port) => format!("bind 127.0.0.1:{port}\n    bind unix@{}", scratch.text("proxy.sock")),
+        None => format!("bind unix@{}", scratch.text("proxy.sock")),
+    };
+    // Checked is the admin address if there is one, else the server itself.
     let place = |address: &Address| match address {
         Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) if Path::new(&format!("{}.admin", path.display())).exists() => {
+            format!("unix@{0} addr unix@{0}.admin", path.display())
+        }
         Address::Unix(path) => format!("unix@{}", path.display()),
     };
     replaced(
         "haproxy.cfg",
         &[
             ("stats socket /run/haproxy/admin.sock", &format!("stats socket {}", scratch.text("admin.sock"))),
-            ("bind :80", &format!("bind unix@{}", scratch.text("proxy.sock"))),
-            ("server one 127.0.0.1:8001", &format!("server one {}", place(one))),
-            ("server two 127.0.0.1:8002", &format!("server two {}", place(two))),
+            ("bind :80", &bind),
+            ("server one 127.0.0.1:8001 port 9001", &format!("server one {} {options}", place(one))),
+            ("server two 127.0.0.1:8002 port 9002", &format!("server two {} {options}", place(two))),
         ],
     )
 }
