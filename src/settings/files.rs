@@ -505,7 +505,7 @@ pub(super) mod tests {
             ),
             (
                 |_, _| Err("Traceback …\n  File x\nNameError: name 'y' is not defined\n".into()),
-                "the configuration file 'python:m' fails: NameError: name 'y' is not defined",
+                "the configuration file 'python:m' fails: NameError: name 'y' is not defined\nTraceback …\n  File x\nNameError: name 'y' is not defined",
             ),
         ];
         for (evaluate, expected) in cases {
