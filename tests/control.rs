@@ -382,6 +382,13 @@ fn who_sends_no_more_is_answered() {
 }
 
 #[test]
+fn it_can_be_turned_off() {
+    let controlled = Controlled::serve("hello", &["--no-control-socket"]);
+    controlled.ctl(&["status"]).expect_status(1).expect_stderr(&["there is no such socket"]);
+    controlled.server.stop().expect_status(0);
+}
+
+#[test]
 fn the_socket_is_found() {
     let controlled = Controlled::serve("hello", &[]);
     let socket = controlled.scratch.text("ctl");

@@ -32,7 +32,7 @@ pub enum Verdict {
 pub enum Behaviour {
     /// A test of this table, run with the setting in a file and with its options.
     Here(&'static str, fn(&here::Given)),
-    /// Another test, `module::name`; without a name: none yet.
+    /// Another test, `module::name`.
     Elsewhere(&'static str),
 }
 
@@ -187,7 +187,13 @@ pub const ROWS: &[Row] = &[
         SameWith("the command returns when the server serves"),
         Elsewhere("process::the_command_returns_when_the_server_serves"),
     ),
-    row("enable_stdio_inheritance", &["-R"], "true", Same, Elsewhere("python_logging::")),
+    row(
+        "enable_stdio_inheritance",
+        &["-R"],
+        "true",
+        Same,
+        Elsewhere("python_logging::a_server_in_the_background_keeps_inherited_streams"),
+    ),
     row("pidfile", &["-p", "DIR/pid"], "\"DIR/pid\"", Same, Here("pidfile", here::pidfile)),
     row(
         "raw_env",
@@ -217,7 +223,7 @@ pub const ROWS: &[Row] = &[
         &["--no-sendfile"],
         "false",
         SameWith("`sendfile = True` is not taken for its opposite"),
-        Elsewhere("engine_files::"),
+        Elsewhere("engine_files::a_large_file"),
     ),
     row(
         "http_parser",
@@ -231,10 +237,16 @@ pub const ROWS: &[Row] = &[
         &["--control-socket", "DIR/ctl.sock"],
         "\"DIR/ctl.sock\"",
         OtherDefault("none instead of one in the home folder"),
-        Elsewhere("control::"),
+        Elsewhere("control::the_socket_is_found"),
     ),
-    row("control_socket_mode", &["--control-socket-mode", "384"], "384", Same, Elsewhere("control::")),
-    row("control_socket_disable", &["--no-control-socket"], "true", Same, Elsewhere("control::")),
+    row(
+        "control_socket_mode",
+        &["--control-socket-mode", "384"],
+        "384",
+        Same,
+        Elsewhere("control::the_socket_is_for_its_owner_and_goes_with_the_server"),
+    ),
+    row("control_socket_disable", &["--no-control-socket"], "true", Same, Elsewhere("control::it_can_be_turned_off")),
     // Limits, proxies, compatibility.
     row(
         "limit_request_line",
@@ -262,10 +274,10 @@ pub const ROWS: &[Row] = &[
         &["--forwarded-allow-ips", "10.0.0.0/8,::1"],
         "\"10.0.0.0/8,::1\"",
         SameWith("FORWARDED_ALLOW_IPS in the environment wins over a file"),
-        Elsewhere("proxy_headers::"),
+        Elsewhere("proxy_headers::strangers_are_not_believed"),
     ),
     listed(
-        row("secure_scheme_headers", &[], "{XPROTO = \"https\"}", Same, Elsewhere("proxy_headers::")),
+        row("secure_scheme_headers", &[], "{XPROTO = \"https\"}", Same, Elsewhere("proxy_headers::the_scheme")),
         "\"XPROTO=https\"",
     ),
     row(
@@ -273,28 +285,43 @@ pub const ROWS: &[Row] = &[
         &["--forwarder-headers", "REMOTE_USER"],
         "\"REMOTE_USER\"",
         Same,
-        Elsewhere("proxy_headers::"),
+        Elsewhere("proxy_headers::the_mount"),
     ),
-    row("header_map", &["--header-map", "refuse"], "\"refuse\"", Same, Elsewhere("proxy_headers::")),
-    listed(row("proxy_protocol", &["--proxy-protocol"], "true", Same, Elsewhere("proxy_protocol::")), ""),
-    row("proxy_allow_ips", &["--proxy-allow-from", "*"], "\"*\"", Same, Elsewhere("proxy_protocol::")),
-    row("permit_obsolete_folding", &["--permit-obsolete-folding"], "true", Same, Elsewhere("leniency::")),
-    row("strip_header_spaces", &["--strip-header-spaces"], "true", Same, Elsewhere("leniency::")),
+    row(
+        "header_map",
+        &["--header-map", "refuse"],
+        "\"refuse\"",
+        Same,
+        Elsewhere("proxy_headers::names_with_underscores"),
+    ),
+    listed(
+        row("proxy_protocol", &["--proxy-protocol"], "true", Same, Elsewhere("proxy_protocol::who_the_client_is")),
+        "",
+    ),
+    row("proxy_allow_ips", &["--proxy-allow-from", "*"], "\"*\"", Same, Elsewhere("proxy_protocol::refused")),
+    row("permit_obsolete_folding", &["--permit-obsolete-folding"], "true", Same, Elsewhere("leniency::folded_values")),
+    row(
+        "strip_header_spaces",
+        &["--strip-header-spaces"],
+        "true",
+        Same,
+        Elsewhere("leniency::spaces_before_the_colon"),
+    ),
     row(
         "permit_unconventional_http_method",
         &["--permit-unconventional-http-method"],
         "true",
         Same,
-        Elsewhere("leniency::"),
+        Elsewhere("leniency::methods"),
     ),
     row(
         "permit_unconventional_http_version",
         &["--permit-unconventional-http-version"],
         "true",
         Same,
-        Elsewhere("leniency::"),
+        Elsewhere("leniency::versions"),
     ),
-    row("casefold_http_method", &["--casefold-http-method"], "true", Same, Elsewhere("leniency::")),
+    row("casefold_http_method", &["--casefold-http-method"], "true", Same, Elsewhere("leniency::methods")),
     // Logging and metrics.
     row(
         "accesslog",
@@ -318,7 +345,13 @@ pub const ROWS: &[Row] = &[
         SameWith("an unknown level is refused, not taken for info"),
         Here("loglevel", here::loglevel),
     ),
-    row("capture_output", &["--capture-output"], "true", Same, Elsewhere("python_logging::")),
+    row(
+        "capture_output",
+        &["--capture-output"],
+        "true",
+        Same,
+        Elsewhere("python_logging::captured_output_goes_to_the_error_log"),
+    ),
     row(
         "logger_class",
         &["--logger-class", "gunicorn.glogging.Logger"],
@@ -326,36 +359,87 @@ pub const ROWS: &[Row] = &[
         Differs("gunicorn's own classes are accepted, others refused: see --log-config"),
         Here("logger_class", here::serves),
     ),
-    row("logconfig", &["--log-config", "DIR/log.ini"], "\"DIR/log.ini\"", Same, Elsewhere("python_logging::")),
+    row(
+        "logconfig",
+        &["--log-config", "DIR/log.ini"],
+        "\"DIR/log.ini\"",
+        Same,
+        Elsewhere("python_logging::a_configuration_of_logging_gets_both_logs"),
+    ),
     row(
         "logconfig_json",
         &["--log-config-json", "DIR/log.json"],
         "\"DIR/log.json\"",
         Same,
-        Elsewhere("python_logging::"),
+        Elsewhere("python_logging::a_configuration_of_logging_gets_both_logs"),
     ),
-    listed(row("logconfig_dict", &[], "{version = 1}", Same, Elsewhere("python_logging::")), ""),
-    row("syslog", &["--log-syslog"], "true", Same, Elsewhere("syslog::")),
+    listed(
+        row(
+            "logconfig_dict",
+            &[],
+            "{version = 1}",
+            Same,
+            Elsewhere("python_logging::a_configuration_of_logging_gets_both_logs"),
+        ),
+        "",
+    ),
+    row("syslog", &["--log-syslog"], "true", Same, Elsewhere("syslog::records_are_as_gunicorns_handler_writes_them")),
     row(
         "syslog_addr",
         &["--log-syslog-to", "unix://DIR/log#dgram"],
         "\"unix://DIR/log#dgram\"",
         Same,
-        Elsewhere("syslog::"),
+        Elsewhere("syslog::every_kind_of_socket"),
     ),
-    row("syslog_prefix", &["--log-syslog-prefix", "shop"], "\"shop\"", Same, Elsewhere("syslog::")),
-    row("syslog_facility", &["--log-syslog-facility", "local1"], "\"local1\"", Same, Elsewhere("syslog::")),
+    row(
+        "syslog_prefix",
+        &["--log-syslog-prefix", "shop"],
+        "\"shop\"",
+        Same,
+        Elsewhere("syslog::facility_name_and_what_goes_there"),
+    ),
+    row(
+        "syslog_facility",
+        &["--log-syslog-facility", "local1"],
+        "\"local1\"",
+        Same,
+        Elsewhere("syslog::facility_name_and_what_goes_there"),
+    ),
     row(
         "disable_redirect_access_to_syslog",
         &["--disable-redirect-access-to-syslog"],
         "true",
         Same,
-        Elsewhere("syslog::"),
+        Elsewhere("syslog::facility_name_and_what_goes_there"),
     ),
-    row("statsd_host", &["--statsd-host", "127.0.0.1:9"], "\"127.0.0.1:9\"", Same, Elsewhere("statsd::")),
-    row("statsd_prefix", &["--statsd-prefix", "shop"], "\"shop\"", Same, Elsewhere("statsd::")),
-    row("dogstatsd_tags", &["--dogstatsd-tags", "a:b"], "\"a:b\"", Same, Elsewhere("statsd::")),
-    row("enable_backlog_metric", &["--enable-backlog-metric"], "true", Same, Elsewhere("statsd::")),
+    row(
+        "statsd_host",
+        &["--statsd-host", "127.0.0.1:9"],
+        "\"127.0.0.1:9\"",
+        Same,
+        Elsewhere("statsd::requests_are_counted_by_status_and_timed"),
+    ),
+    row(
+        "statsd_prefix",
+        &["--statsd-prefix", "shop"],
+        "\"shop\"",
+        Same,
+        Elsewhere("statsd::prefix_tags_and_a_unix_socket"),
+    ),
+    row(
+        "dogstatsd_tags",
+        &["--dogstatsd-tags", "a:b"],
+        "\"a:b\"",
+        Same,
+        Elsewhere("statsd::prefix_tags_and_a_unix_socket"),
+    ),
+    row(
+        "enable_backlog_metric",
+        &["--enable-backlog-metric"],
+        "true",
+        Same,
+        Elsewhere("statsd::the_backlog_is_told_steadily"),
+    ),
     // Debugging.
     row(
         "reload",
@@ -398,7 +482,7 @@ pub const ROWS: &[Row] = &[
         ),
         "",
     ),
-    row("spew", &["--spew"], "true", Same, Elsewhere("python_logging::")),
+    row("spew", &["--spew"], "true", Same, Elsewhere("python_logging::every_line_of_python_can_be_told")),
     // TLS.
     refused("certfile", &["--certfile", "DIR/a.pem"], "\"DIR/a.pem\"", TLS),
     refused("keyfile", &["--keyfile", "DIR/a.key"], "\"DIR/a.key\"", TLS),
@@ -411,21 +495,27 @@ pub const ROWS: &[Row] = &[
     // Without a certificate gunicorn does not call it either; it is a function, so it shows only as something else.
     refused("ssl_context", &[], "\"a.b\"", TLS),
     // Hooks.
-    hook("on_starting"),
-    hook("on_reload"),
-    hook("when_ready"),
-    hook("pre_fork"),
-    hook("post_fork"),
-    hook("post_worker_init"),
-    hook("worker_int"),
-    hook("worker_abort"),
-    hook("pre_exec"),
-    hook("pre_request"),
-    hook("post_request"),
-    hook("child_exit"),
-    hook("worker_exit"),
-    hook("nworkers_changed"),
-    hook("on_exit"),
+    hook("on_starting", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("on_reload", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("when_ready", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("pre_fork", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("post_fork", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("post_worker_init", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("worker_int", "hooks::a_worker_whose_code_changes_is_told_by_worker_int"),
+    hook("worker_abort", "hooks::a_request_that_takes_too_long_is_told_to_worker_abort"),
+    hook("pre_exec", "hooks::the_hook_of_an_upgrade_is_called_in_the_new_process"),
+    row(
+        "pre_request",
+        &[],
+        "",
+        SameWith("header fields that it changes count, a method or path does not"),
+        Elsewhere("hooks::hooks_around_requests_see_them"),
+    ),
+    hook("post_request", "hooks::hooks_around_requests_see_them"),
+    hook("child_exit", "hooks::child_exit_is_called_for_a_worker_that_was_killed"),
+    hook("worker_exit", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("nworkers_changed", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
+    hook("on_exit", "hooks::all_hooks_are_called_in_gunicorns_order_and_place"),
 ];
 
 /// What is not for WSGI applications over HTTP/1.1.
@@ -467,6 +557,6 @@ pub const OTHERS: &[Row] = &[
     refused("dirty_worker_exit", &[], "\"a.b\"", DIRTY),
 ];
 
-const fn hook(name: &'static str) -> Row {
-    row(name, &[], "", Same, Elsewhere("hooks::"))
+const fn hook(name: &'static str, test: &'static str) -> Row {
+    row(name, &[], "", Same, Elsewhere(test))
 }
