@@ -167,8 +167,9 @@ fn crash_loops_back_off() {
         client.send("GET /exit HTTP/1.1\r\nHost: a\r\n\r\n");
         client.status_or_end();
     }
-    // 0 + 0.1 + 0.2 + 0.4 + 0.8 + 1.6 seconds of waiting: the sixth death is the last in three seconds.
-    assert!((1..=7).contains(&deaths()), "{} deaths in 3 s", deaths());
+    // 0 + 0.1 + 0.2 + 0.4 + 0.8 + 1 + 1 seconds of waiting: a request of the third second may be the eighth death. Without
+    // waiting there are dozens.
+    assert!((1..=8).contains(&deaths()), "{} deaths in 3 s", deaths());
     server.get("/");
 }
 
